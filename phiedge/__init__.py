@@ -1,0 +1,90 @@
+"""phiedge: Phi-4-reasoning-vision on robots and kiosks, answering by a deadline.
+
+The public names are the ones in `__all__`; everything else may move. Errors are imported at once, the rest when it is
+first asked for, so that `import phiedge` costs milliseconds and pulls neither ONNX Runtime nor Pillow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from phiedge.errors import (
+    BudgetError,
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    ContextLengthError,
+    DeviceError,
+    ExportError,
+    ImageError,
+    InputError,
+    IntegrityError,
+    MissingExtraError,
+    PhiEdgeError,
+    PromptError,
+    SchemaError,
+    SessionBusyError,
+    SessionClosedError,
+    SessionError,
+    TensorError,
+    UnknownDeviceError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from phiedge.bundle import Bundle
+    from phiedge.runtime.budget import Budget
+    from phiedge.runtime.result import Event, Result
+    from phiedge.runtime.session import Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Budget",
+    "BudgetError",
+    "Bundle",
+    "BundleError",
+    "CheckpointError",
+    "ConfigError",
+    "ContextLengthError",
+    "DeviceError",
+    "Event",
+    "ExportError",
+    "ImageError",
+    "InputError",
+    "IntegrityError",
+    "MissingExtraError",
+    "PhiEdgeError",
+    "PromptError",
+    "Result",
+    "SchemaError",
+    "Session",
+    "SessionBusyError",
+    "SessionClosedError",
+    "SessionError",
+    "TensorError",
+    "UnknownDeviceError",
+    "UsageError",
+    "__version__",
+]
+
+# Where each public name that is not an error lives; imported on first use.
+_HOMES = {
+    "Budget": "phiedge.runtime.budget",
+    "Bundle": "phiedge.bundle",
+    "Event": "phiedge.runtime.result",
+    "Result": "phiedge.runtime.result",
+    "Session": "phiedge.runtime.session",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'phiedge' has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
