@@ -1,0 +1,216 @@
+"""Writing a bundle so that it is there whole or not at all.
+
+    with BundleWriter("bundle") as writer:
+        write_files_under(writer.path)
+        bundle = writer.commit(manifest)
+
+Everything is written into a sibling directory, `.bundle.partial-<pid>`, which takes its final name after the manifest (the
+last file) has reached the disk. An error or an interrupt removes it. A killed process leaves it; nothing opens it, and the
+next writer of the same bundle removes it. Whether its writer lives is told by a lock on it rather than by the process id,
+which containers and reboots hand out again.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from phiedge.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest
+from phiedge.bundle.reading import PARTIAL_MARK, UNLISTED_DIRECTORIES, Bundle, found_files, hash_file, regular_size
+from phiedge.errors import BundleError
+from phiedge.progress import Progress, silent
+
+_REPLACED_MARK = ".replaced-"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+class BundleWriter:
+    """Collects the files of a bundle in `path` and gives them their final name on `commit`.
+
+    An existing bundle is replaced only with `overwrite=True`, in one rename after another; a directory that holds anything
+    else is never replaced. Raises `BundleError` on entry for a destination that cannot be used.
+    """
+
+    def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self._destination = Path(destination).absolute()
+        self._overwrite = overwrite
+        self._partial = self._sibling(PARTIAL_MARK)
+        self._lock: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The directory to write the files into; it exists between entry and commit."""
+        return self._partial
+
+    def __enter__(self) -> "BundleWriter":
+        _check_destination(self._destination, overwrite=self._overwrite)
+        self._destination.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_behind(self._destination)
+        try:
+            self._partial.mkdir()
+            self._lock = _lock(self._partial)
+        except BaseException:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if isinstance(error, OSError) and error.errno in _NO_SPACE:
+                raise self._no_space() from error
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            if self._lock is not None:
+                os.close(self._lock)
+
+    def require_space(self, needed_bytes: int) -> None:
+        """Refuse at once what the disk cannot hold; call it when the size of the bundle is known."""
+        free_bytes = shutil.disk_usage(self._partial).free
+        if needed_bytes > free_bytes:
+            raise BundleError(
+                f"the bundle needs {_megabytes(needed_bytes)}, "
+                f"{self._destination.parent} has {_megabytes(free_bytes)} free",
+                remedy="free some space, or write it elsewhere with -o",
+            )
+
+    def commit(self, manifest: Manifest, progress: Progress = silent) -> Bundle:
+        """Hash the files, write `manifest` (given without them) with their hashes, and give the bundle its name."""
+        entries = self._hash_files(progress)
+        complete = replace(manifest, files=entries)
+        _write_through(self._partial / MANIFEST_NAME, complete.to_bytes())
+        for directory in {self._partial, *((self._partial / name).parent for name in entries)}:
+            _flush(directory)
+        _check_destination(self._destination, overwrite=self._overwrite)
+        self._rename()
+        _flush(self._destination.parent)
+        return Bundle.open(self._destination)
+
+    def _hash_files(self, progress: Progress) -> dict[str, FileEntry]:
+        sizes: dict[str, int] = {}
+        for name in found_files(self._partial):
+            size_bytes = regular_size(self._partial / name)
+            assert size_bytes is not None, f"{name} is not a regular file"
+            sizes[name] = size_bytes
+        assert not any((self._partial / name).exists() for name in UNLISTED_DIRECTORIES)
+        entries: dict[str, FileEntry] = {}
+        with progress.task("hash", sum(sizes.values()), "B") as advance:
+            for name, size_bytes in sizes.items():
+                _flush(self._partial / name)
+                entries[name] = FileEntry(sha256=hash_file(self._partial / name), bytes=size_bytes)
+                advance(size_bytes)
+        return entries
+
+    def _rename(self) -> None:
+        if not _is_bundle(self._destination):
+            os.rename(self._partial, self._destination)  # onto nothing, or onto an empty directory
+            return
+        replaced = self._sibling(_REPLACED_MARK)
+        lock = _lock(self._destination)  # goes with it when it is moved aside: another writer must not bring it back
+        try:
+            os.rename(self._destination, replaced)
+            os.rename(self._partial, self._destination)
+        except BaseException:
+            if replaced.exists() and not self._destination.exists():
+                os.rename(replaced, self._destination)
+            raise
+        finally:
+            if lock is not None:
+                os.close(lock)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+    def _sibling(self, mark: str) -> Path:
+        return self._destination.with_name(f".{self._destination.name}{mark}{os.getpid()}")
+
+    def _no_space(self) -> BundleError:
+        written_bytes = sum(regular_size(self._partial / name) or 0 for name in found_files(self._partial))
+        free_bytes = shutil.disk_usage(self._partial).free
+        return BundleError(
+            f"the disk of {self._destination.parent} is full: {_megabytes(written_bytes)} of the bundle were written, "
+            f"{_megabytes(free_bytes)} are free",
+            remedy="free some space, or write it elsewhere with -o; nothing of this bundle was left behind",
+        )
+
+
+def _check_destination(destination: Path, *, overwrite: bool) -> None:
+    if not destination.name or PARTIAL_MARK in destination.name:
+        raise BundleError(f"a bundle cannot be called {destination}", remedy="choose another name with -o")
+    if not destination.exists() and not destination.is_symlink():
+        return
+    if destination.is_symlink() or not destination.is_dir():
+        raise BundleError(f"{destination} exists and is not a directory", remedy="choose another name with -o")
+    if _is_bundle(destination):
+        if not overwrite:
+            raise BundleError(
+                f"{destination} already holds a bundle", remedy="add --overwrite, or choose another name with -o"
+            )
+    elif any(destination.iterdir()):
+        raise BundleError(
+            f"{destination} holds files that are not a bundle and is left as it is",
+            remedy="choose another name with -o",
+        )
+
+
+def _is_bundle(directory: Path) -> bool:
+    """Whether a phiedge of any schema wrote it; other programs call their files manifest.json, too."""
+    try:
+        manifest = json.loads((directory / MANIFEST_NAME).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"schema_version", "phiedge_version"} <= manifest.keys()
+
+
+def _clear_left_behind(destination: Path) -> None:
+    """Remove what dead writers of the same bundle left; bring back a bundle that one of them had only moved aside."""
+    prefix = f".{destination.name}"
+    for mark in (_REPLACED_MARK, PARTIAL_MARK):
+        for left in sorted(destination.parent.glob(f"{_literal(prefix + mark)}*")):
+            if left.is_symlink() or not left.is_dir():
+                continue
+            lock = _lock(left)
+            if lock is None:
+                continue
+            if mark == _REPLACED_MARK and not destination.exists():
+                os.rename(left, destination)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _lock(directory: Path) -> int | None:
+    """A lock on a directory, as a descriptor to close; None where another holds it or the file system has no locks."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

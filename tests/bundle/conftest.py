@@ -1,0 +1,94 @@
+"""A bundle small enough to read in one glance: right in every check that needs no engine."""
+
+from pathlib import Path
+
+import pytest
+
+from phiedge.bundle import (
+    Bundle,
+    BundleWriter,
+    Dialect,
+    Generation,
+    Manifest,
+    ModelFacts,
+    ModelSource,
+    Precision,
+    Table,
+)
+
+FACTS = ModelFacts(
+    model_type="phi4-siglip",
+    vocab_size=16,
+    hidden_size=8,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=4,
+    intermediate_size=8,
+    rms_norm_eps=1e-5,
+    rope_theta=500000.0,
+    max_position_embeddings=64,
+    publisher_max_length=32,
+    vision_hidden_size=4,
+    vision_layers_used=1,
+    vision_heads=2,
+    vision_intermediate_size=8,
+    patch_size=16,
+    position_grid=2,
+    min_num_patches=1,
+    max_num_patches=4,
+    bos_token_id=0,
+    eos_token_ids=(1,),
+    pad_token_id=2,
+    think_token_id=3,
+    end_think_token_id=4,
+    nothink_token_id=5,
+    generation=Generation(do_sample=True, temperature=0.8, top_p=0.95),
+)
+
+MANIFEST = Manifest(
+    phiedge_version="0.1.0",
+    model=ModelSource(name="tiny", source="directory", id=None, revision=None, files={}),
+    facts=FACTS,
+    precision=Precision(
+        name="int4",
+        vision="float16",
+        projector="float16",
+        decoder="int4",
+        lm_head="int8",
+        embed_tokens="float32",
+        norms="float32",
+        activations="float32",
+        group_size=32,
+    ),
+    dialects={"ort": Dialect(vision="vision.ort.onnx", decoder="decoder.ort.onnx", opset=21, max_context=64)},
+    embed_tokens=Table(file="embed_tokens.bin", dtype="float32", shape=(16, 8)),
+    positions=Table(file="position_table.bin", dtype="float32", shape=(4, 4)),
+    tokenizer="tokenizer.json",
+    chat_template="chat_template.jinja",
+    target={"name": "cpu", "memory_bytes": None},
+    tools={"torch": "2.13.0"},
+    goldens=None,
+    quantization=None,
+)
+
+CONTENTS = {
+    "vision.ort.onnx": b"vision graph",
+    "decoder.ort.onnx": b"decoder graph",
+    "embed_tokens.bin": bytes(16 * 8 * 4),
+    "position_table.bin": bytes(4 * 4 * 4),
+    "tokenizer.json": b"{}",
+    "chat_template.jinja": b"",
+}
+
+
+def fill(directory: Path) -> None:
+    for name, data in CONTENTS.items():
+        (directory / name).write_bytes(data)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    with BundleWriter(tmp_path / "bundle") as writer:
+        fill(writer.path)
+        return writer.commit(MANIFEST)
