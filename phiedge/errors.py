@@ -21,8 +21,8 @@
      │   └─ SessionClosedError
      └─ DeviceError                 the device lacks what was asked of it
 
-What is not here is a defect of phiedge or a fault of the machine: `AssertionError`, `OSError`. Nothing here is ever raised
-for control flow.
+What is not here is a defect of phiedge or a fault of the machine: `AssertionError`, `OSError`. Nothing here is ever
+raised for control flow.
 """
 
 import difflib

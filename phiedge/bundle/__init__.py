@@ -8,7 +8,8 @@
     goldens.npz, quantization.json
     engines/, profiles/      made later, on the device, with stamps of their own
 
-Reading needs numpy-free standard library only: no torch, no ONNX. There is no pickle in a bundle and no code to execute.
+Reading and writing need the standard library only: no numpy, no torch, no ONNX. There is no pickle in a bundle and no
+code to execute.
 """
 
 from phiedge.bundle.facts import Generation, ModelFacts

@@ -45,9 +45,9 @@ class Generation:
 class ModelFacts:
     """Shapes, limits and special token ids of one model of the architecture.
 
-    `vision_layers_used` counts the blocks that run, which is one less than the checkpoint has; `position_grid` is the side
-    of the square table of position embeddings; `publisher_max_length` is where the publisher's own code cuts a prompt with
-    pictures. Sizes are in elements, lengths in tokens, patches in number of patches.
+    `vision_layers_used` counts the blocks that run, which is one less than the checkpoint has; `position_grid` is the
+    side of the square table of position embeddings; `publisher_max_length` is where the publisher's own code cuts a
+    prompt with pictures. Sizes are in elements, lengths in tokens, patches in number of patches.
     """
 
     model_type: str

@@ -1,8 +1,8 @@
 """`manifest.json`: what a bundle holds, where it came from, and the hash of every file.
 
-The same export gives the same bytes: keys are sorted, and there is no time, host or path of the machine in it. The `seal` is
-the SHA-256 of the manifest without it, so that a changed byte of the manifest is found like one of any other file. It
-guards against accidents; it is not a signature.
+The same export gives the same bytes: keys are sorted, and there is no time, host or path of the machine in it. The
+`seal` is the SHA-256 of the manifest without it, so that a changed byte of the manifest is found like one of any
+other file. It guards against accidents; it is not a signature.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where the weights came from: the reference model, a directory or a hub id at a revision, with the hashes read there."""
+    """Where the weights came from (a hub id with its revision, or neither), and the hashes of the files read there."""
 
     name: str
     source: Literal["reference", "directory", "hub"]

@@ -1,6 +1,7 @@
 """Opening a bundle and checking its files.
 
-Opening is cheap (the manifest, and the size of every file); hashing everything is `check_files`, which `phiedge verify` calls.
+Opening is cheap (the manifest, and the size of every file); hashing everything is `check_files`, which `phiedge
+verify` calls.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A directory whose manifest holds together and whose files are there with their sizes; get one from `Bundle.open`."""
+    """A directory whose manifest holds together and whose files are there with their sizes; see `Bundle.open`."""
 
     path: Path
     manifest: Manifest
@@ -93,11 +94,11 @@ class Bundle:
 
 
 def found_files(root: Path) -> list[str]:
-    """The files under `root` but the manifest and what engines and profiles hold, as sorted paths with forward slashes."""
+    """The files under `root` but the manifest, engines and profiles, as sorted paths with forward slashes."""
     names = []
     for directory, subdirectories, files in os.walk(root, onerror=_raise):
         relative = Path(directory).relative_to(root)
-        if relative == Path("."):
+        if relative == Path():
             subdirectories[:] = [name for name in subdirectories if name not in UNLISTED_DIRECTORIES]
             files = [name for name in files if name != MANIFEST_NAME]
         links = [name for name in subdirectories if (Path(directory) / name).is_symlink()]

@@ -1,8 +1,8 @@
 """Strict JSON for frozen dataclasses: every key known, every key there, every value of its declared type.
 
-It reads what `json.loads` gives into the dataclass and back, for the types that a manifest is made of: str, int, float,
-bool, `X | None`, `Literal`, tuples, `Mapping[str, X]` and dataclasses of these. Nothing is converted, defaulted or ignored,
-but that an int may stand where a float is declared.
+It reads what `json.loads` gives into the dataclass and back, for the types that a manifest is made of: str, int,
+float, bool, `X | None`, `Literal`, tuples, `Mapping[str, X]` and dataclasses of these. Nothing is converted,
+defaulted or ignored, but that an int may stand where a float is declared.
 """
 
 import types

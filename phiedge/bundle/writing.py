@@ -4,10 +4,10 @@
         write_files_under(writer.path)
         bundle = writer.commit(manifest)
 
-Everything is written into a sibling directory, `.bundle.partial-<pid>`, which takes its final name after the manifest (the
-last file) has reached the disk. An error or an interrupt removes it. A killed process leaves it; nothing opens it, and the
-next writer of the same bundle removes it. Whether its writer lives is told by a lock on it rather than by the process id,
-which containers and reboots hand out again.
+Everything is written into a sibling directory, `.bundle.partial-<pid>`, which takes its final name after the manifest
+(the last file) has reached the disk. An error or an interrupt removes it. A killed process leaves it; nothing opens
+it, and the next writer of the same bundle removes it. Whether its writer lives is told by a lock on it rather than by
+the process id, which containers and reboots hand out again.
 """
 
 import errno
@@ -31,8 +31,8 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 class BundleWriter:
     """Collects the files of a bundle in `path` and gives them their final name on `commit`.
 
-    An existing bundle is replaced only with `overwrite=True`, in one rename after another; a directory that holds anything
-    else is never replaced. Raises `BundleError` on entry for a destination that cannot be used.
+    An existing bundle is replaced only with `overwrite=True`, in one rename after another; a directory that holds
+    anything else is never replaced. Raises `BundleError` on entry for a destination that cannot be used.
     """
 
     def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> None:

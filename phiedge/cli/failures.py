@@ -1,0 +1,89 @@
+"""From an exception to what a person or a program reads about it, and to the exit code.
+
+People get `error:` and `remedy:` on stderr, programs one JSON object on stdout. What is not listed here is a defect of
+phiedge and keeps its traceback.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import typer
+
+from phiedge.errors import MissingExtraError, PhiEdgeError
+
+INTERRUPTED = 130
+
+# Typer brings its own click, whose exceptions it exports only in part: this is `click.UsageError`, whichever is in use.
+TyperUsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+_EXTRA_OF_MODULE = {
+    "huggingface_hub": "export",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxscript": "export",
+    "optimum": "export",
+    "pycuda": "tensorrt",
+    "safetensors": "export",
+    "tensorrt": "tensorrt",
+    "tensorrt_rtx": "rtx",
+    "torch": "export",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What is said about an error, and the exit code of the process."""
+
+    type: str
+    message: str
+    remedy: str | None
+    exit_code: int
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it for a program on stdout, or for a person on stderr."""
+        if as_json:
+            error = {"type": self.type, "message": self.message, "remedy": self.remedy}
+            print(json.dumps({"error": error}, ensure_ascii=False))
+            return
+        print(f"error: {self.message}", file=sys.stderr)
+        if self.remedy is not None:
+            print(f"remedy: {self.remedy}", file=sys.stderr)
+
+
+def describe(error: BaseException) -> Failure | None:
+    """The failure that `error` stands for, or None for a defect."""
+    if isinstance(error, PhiEdgeError):
+        return Failure(type=type(error).__name__, message=error.message, remedy=error.remedy, exit_code=error.exit_code)
+    if isinstance(error, TyperUsageError):
+        return _describe_usage(error)
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Failure(type="Interrupted", message="interrupted", remedy=None, exit_code=INTERRUPTED)
+    if isinstance(error, OSError):
+        return Failure(type=type(error).__name__, message=_describe_os_error(error), remedy=None, exit_code=1)
+    if isinstance(error, ModuleNotFoundError):
+        return _describe_missing_module(error)
+    return None
+
+
+def _describe_usage(error: Exception) -> Failure:
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    context = getattr(error, "ctx", None)
+    command = "phiedge" if context is None else context.command_path
+    return Failure(
+        type="UsageError",
+        message=message[:1].lower() + message[1:].rstrip("."),
+        remedy=f"`{command} -h` says what there is",
+        exit_code=2,
+    )
+
+
+def _describe_os_error(error: OSError) -> str:
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return reason if error.filename is None else f"{error.filename}: {reason}"
+
+
+def _describe_missing_module(error: ModuleNotFoundError) -> Failure | None:
+    module = (error.name or "").partition(".")[0]
+    extra = _EXTRA_OF_MODULE.get(module)
+    return None if extra is None else describe(MissingExtraError(what="this command", extra=extra, missing=module))

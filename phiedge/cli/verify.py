@@ -1,0 +1,95 @@
+"""`phiedge verify`: is every byte of a bundle as it was written, and does it still answer as it did at export?"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiedge.bundle import Bundle, Problem
+from phiedge.bundle.reading import UNLISTED_DIRECTORIES
+from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.verbs import verb_app
+
+if TYPE_CHECKING:
+    from phiedge.runtime.goldens import GoldenCheck
+
+app = verb_app()
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="The directory that `phiedge export -o` wrote.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Check every byte of a bundle, and its answers against those stored at export.
+
+    The manifest is checked first, then the hash of every file, then the numbers that this machine computes are
+    compared with the goldens of the export. Engines and profiles were made later and are listed only.
+
+    Exit code 0 if all is as it was written, 1 if anything is not.
+    """
+    opened = Bundle.open(bundle)
+    problems = opened.check_files(terminal_progress())
+    goldens = _check_goldens(opened) if not problems else None
+    ok = not problems and all(row.ok for row in goldens or ())
+    if as_json:
+        emit_json(_report(opened, problems, goldens, ok=ok))
+    else:
+        _show(opened, problems, goldens, ok=ok)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _check_goldens(bundle: Bundle) -> "list[GoldenCheck] | None":
+    if bundle.manifest.goldens is None:
+        return None
+    from phiedge.runtime.goldens import check
+
+    return check(bundle)
+
+
+def _unlisted(bundle: Bundle) -> dict[str, list[str]]:
+    return {
+        name: sorted(entry.name for entry in (bundle.path / name).iterdir()) if (bundle.path / name).is_dir() else []
+        for name in UNLISTED_DIRECTORIES
+    }
+
+
+def _report(
+    bundle: Bundle, problems: list[Problem], goldens: "list[GoldenCheck] | None", *, ok: bool
+) -> dict[str, object]:
+    manifest = bundle.manifest
+    return {
+        "bundle": str(bundle.path),
+        "ok": ok,
+        "schema_version": manifest.schema_version,
+        "phiedge_version": manifest.phiedge_version,
+        "files": len(manifest.files),
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "problems": [asdict(problem) for problem in problems],
+        "goldens": None if goldens is None else [asdict(row) for row in goldens],
+        **_unlisted(bundle),
+    }
+
+
+def _show(bundle: Bundle, problems: list[Problem], goldens: "list[GoldenCheck] | None", *, ok: bool) -> None:
+    entries = bundle.manifest.files.values()
+    if problems:
+        rows = [(problem.kind, problem.path, problem.detail) for problem in problems]
+        show_table(f"{bundle.path} is not as it was written:", ("", "file", "detail"), rows)
+        print("The answers were not compared with those of the export.")
+    else:
+        print(f"{len(entries)} files, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB: every byte as written.")
+    if goldens is not None:
+        golden_rows = [
+            (row.name, f"{row.max_abs_diff:.2e}", f"{row.tolerance:.0e}", "same" if row.ok else "DIFFERENT")
+            for row in goldens
+        ]
+        show_table(None, ("golden", "difference", "allowed", ""), golden_rows, right="difference allowed")
+    elif not problems:
+        print("It stores no goldens: its answers could not be compared.")
+    for name, made in _unlisted(bundle).items():
+        if made:
+            print(f"{name} made since the export: {', '.join(made)}")
+    print("verified" if ok else "NOT verified")
