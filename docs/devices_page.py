@@ -1,0 +1,112 @@
+"""Writes docs/reference/devices.md from the device catalogue: `python docs/devices_page.py`.
+
+A test compares the page with what this makes, so the two cannot drift apart.
+"""
+
+from pathlib import Path
+
+from phiedge.devices import Device, Figure, Source, aliases, catalogue
+
+PAGE = Path(__file__).with_name("reference") / "devices.md"
+
+_INTRODUCTION = """\
+# Devices
+
+What `phiedge devices` knows, generated from `phiedge/devices/catalogue.toml` by `python docs/devices_page.py`.
+
+A figure marked `?` is not verified: it was recalled or estimated, not read at its source. Rates are dense, without
+structured sparsity, in TFLOPS (INT8: TOPS); FP16 and FP8 of GeForce cards are with FP32 accumulation. Memory is in GiB,
+bandwidth in GB/s. `cpu` is the machine that phiedge runs on, and has no figures until it is measured.
+
+A name or an alias is what goes after `--target`. An unknown name is an error that says what is near it.
+"""
+
+_ALIASES = """\
+`orin` is the 64 GB module: the one Jetson Orin that holds the 15B at every precision it computes with, and the one for
+which other engines publish speeds to compare with. `rtx` is the 4090: 24 GB hold the 15B at INT4 and at 8 bits, its
+generation has FP8, and more measured speeds exist for it than for any other card here.
+"""
+
+_COLUMNS = ("device", "SM", "GiB", "GB/s", "FP16", "INT8", "FP8", "NVFP4", "precisions")
+
+# Field -> label, unit and divisor on this page.
+_FIELDS = {
+    "sm": ("SM", "", 1),
+    "memory_bytes": ("memory", "GiB", 2**30),
+    "visible_bytes": ("memory left by the system", "GiB", 2**30),
+    "bandwidth_gbps": ("memory bandwidth", "GB/s", 1),
+    "dense_fp16_tflops": ("dense FP16", "TFLOPS", 1),
+    "dense_int8_tops": ("dense INT8", "TOPS", 1),
+    "dense_fp8_tflops": ("dense FP8", "TFLOPS", 1),
+    "dense_nvfp4_tflops": ("dense NVFP4", "TFLOPS", 1),
+    "precisions": ("precisions", "", 1),
+    "power_modes": ("power modes", "", 1),
+}
+_SUMMARY = ("sm", "memory_bytes", "bandwidth_gbps", *(field for field in _FIELDS if field.startswith("dense_")))
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    devices = catalogue()
+    parts = [_INTRODUCTION, "## All of them\n", _table(_COLUMNS, [_summary(device) for device in devices])]
+    parts += [
+        "## Aliases\n",
+        _ALIASES,
+        _table(("alias", "device"), [(f"`{short}`", f"`{name}`") for short, name in aliases().items()]),
+    ]
+    parts += [_section(device) for device in devices]
+    return "\n".join(parts)
+
+
+def _section(device: Device) -> str:
+    figures = device.figures()
+    rows = []
+    for field, (label, unit, divisor) in _FIELDS.items():
+        if field in figures:
+            value = f"{_value(figures[field], divisor)} {unit}".rstrip()
+            rows.append((label, value, _link(figures[field].source), figures[field].note))
+    parts = [f"## {device.title}\n", f"`{device.name}`: {device.kind}, {device.memory_kind} memory.\n"]
+    parts.append(_table(("figure", "value", "source", "note"), rows))
+    if device.stacks:
+        stacks = [
+            (
+                stack.title,
+                stack.system,
+                stack.cuda or "",
+                stack.tensorrt or "",
+                stack.python,
+                _link(stack.source),
+                stack.note,
+            )
+            for stack in device.stacks
+        ]
+        parts.append(_table(("software", "system", "CUDA", "TensorRT", "Python", "source", "note"), stacks))
+    parts += [f"{note}\n" for note in device.notes]
+    return "\n".join(parts)
+
+
+def _summary(device: Device) -> tuple[str, ...]:
+    figures = device.figures()
+    cells = [_value(figures[field], _FIELDS[field][2]) if field in figures else "" for field in _SUMMARY]
+    return (f"`{device.name}`", *cells, ", ".join(device.precisions.value))
+
+
+def _value(figure: Figure[object], divisor: int) -> str:
+    value = figure.value
+    shown = ", ".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, (int, float)):
+        shown = f"{value / divisor:.4g}"
+    return shown if figure.verified else f"{shown} ?"
+
+
+def _link(source: Source) -> str:
+    return f"[{source.title}]({source.url})" if source.url else source.title
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
