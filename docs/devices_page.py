@@ -63,7 +63,7 @@ def _section(device: Device) -> str:
     rows = []
     for field, (label, unit, divisor) in _FIELDS.items():
         if field in figures:
-            value = f"{_value(figures[field], divisor)} {unit}".rstrip()
+            value = f"{_words(figures[field], divisor)} {unit}".rstrip() + _mark(figures[field])
             rows.append((label, value, _link(figures[field].source), figures[field].note))
     parts = [f"## {device.title}\n", f"`{device.name}`: {device.kind}, {device.memory_kind} memory.\n"]
     parts.append(_table(("figure", "value", "source", "note"), rows))
@@ -87,16 +87,22 @@ def _section(device: Device) -> str:
 
 def _summary(device: Device) -> tuple[str, ...]:
     figures = device.figures()
-    cells = [_value(figures[field], _FIELDS[field][2]) if field in figures else "" for field in _SUMMARY]
+    known = {field: figures[field] for field in _SUMMARY if field in figures}
+    cells = [
+        _words(known[field], _FIELDS[field][2]) + _mark(known[field]) if field in known else "" for field in _SUMMARY
+    ]
     return (f"`{device.name}`", *cells, ", ".join(device.precisions.value))
 
 
-def _value(figure: Figure[object], divisor: int) -> str:
+def _words(figure: Figure[object], divisor: int) -> str:
     value = figure.value
-    shown = ", ".join(value) if isinstance(value, tuple) else str(value)
-    if isinstance(value, (int, float)):
-        shown = f"{value / divisor:.4g}"
-    return shown if figure.verified else f"{shown} ?"
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return f"{value / divisor:.4g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _mark(figure: Figure[object]) -> str:
+    return "" if figure.verified else " ?"
 
 
 def _link(source: Source) -> str:

@@ -48,7 +48,7 @@ def list_devices(as_json: JsonOption = False) -> None:
     print()
     _say("FP16, INT8, FP8 and FP4 are dense rates in TFLOPS or TOPS. base = " + ", ".join(BASE) + ".")
     _say(f"{_LEGEND}; `phiedge devices show NAME` names every source.")
-    _say("aliases: " + ", ".join(f"{alias} = {name}" for alias, name in aliases().items() if "-" not in alias))
+    _say("aliases: " + ", ".join(f"{alias}={name}" for alias, name in aliases().items() if "-" not in alias))
 
 
 @app.command(name="show")

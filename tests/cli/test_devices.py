@@ -18,7 +18,7 @@ def test_the_list_has_a_row_for_every_device_and_explains_its_marks(capsys):
     words = " ".join(shown.out.split())
     assert "? not verified" in words
     assert "base = fp16, int8, int4" in words
-    assert "orin = agx-orin-64" in words
+    assert "orin=agx-orin-64" in words
     assert shown.err == ""
 
 
