@@ -36,9 +36,9 @@ class BundleWriter:
     """
 
     def __init__(self, destination: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self._destination = Path(destination).absolute()
+        self._destination = Path(destination).resolve()
         self._overwrite = overwrite
-        self._partial = self._sibling(PARTIAL_MARK)
+        self._partial = _sibling(self._destination, PARTIAL_MARK)
         self._lock: int | None = None
 
     @property
@@ -110,7 +110,7 @@ class BundleWriter:
         if not _is_bundle(self._destination):
             os.rename(self._partial, self._destination)  # onto nothing, or onto an empty directory
             return
-        replaced = self._sibling(_REPLACED_MARK)
+        replaced = _sibling(self._destination, _REPLACED_MARK)
         lock = _lock(self._destination)  # goes with it when it is moved aside: another writer must not bring it back
         try:
             os.rename(self._destination, replaced)
@@ -124,9 +124,6 @@ class BundleWriter:
                 os.close(lock)
         shutil.rmtree(replaced, ignore_errors=True)
 
-    def _sibling(self, mark: str) -> Path:
-        return self._destination.with_name(f".{self._destination.name}{mark}{os.getpid()}")
-
     def _no_space(self) -> BundleError:
         written_bytes = sum(regular_size(self._partial / name) or 0 for name in found_files(self._partial))
         free_bytes = shutil.disk_usage(self._partial).free
@@ -137,12 +134,16 @@ class BundleWriter:
         )
 
 
+def _sibling(destination: Path, mark: str) -> Path:
+    return destination.parent / f".{destination.name}{mark}{os.getpid()}"
+
+
 def _check_destination(destination: Path, *, overwrite: bool) -> None:
     if not destination.name or PARTIAL_MARK in destination.name:
         raise BundleError(f"a bundle cannot be called {destination}", remedy="choose another name with -o")
-    if not destination.exists() and not destination.is_symlink():
+    if not destination.exists():
         return
-    if destination.is_symlink() or not destination.is_dir():
+    if not destination.is_dir():
         raise BundleError(f"{destination} exists and is not a directory", remedy="choose another name with -o")
     if _is_bundle(destination):
         if not overwrite:

@@ -1,5 +1,6 @@
-"""A bundle small enough to read in one glance: right in every check that needs no engine."""
+"""What several test directories share: a bundle small enough to read in one glance, right in all but its graphs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,25 @@ CONTENTS = {
 }
 
 
-def fill(directory: Path) -> None:
-    for name, data in CONTENTS.items():
-        (directory / name).write_bytes(data)
+@pytest.fixture
+def plain_manifest() -> Manifest:
+    """A manifest that holds together; its `files` are empty, as `BundleWriter.commit` takes it."""
+    return MANIFEST
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
+def fill_plain_bundle() -> Callable[[Path], None]:
+    """Writes the files that `plain_manifest` names into a directory."""
+
+    def fill(directory: Path) -> None:
+        for name, data in CONTENTS.items():
+            (directory / name).write_bytes(data)
+
+    return fill
+
+
+@pytest.fixture
+def plain_bundle(tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Callable[[Path], None]) -> Bundle:
     with BundleWriter(tmp_path / "bundle") as writer:
-        fill(writer.path)
-        return writer.commit(MANIFEST)
+        fill_plain_bundle(writer.path)
+        return writer.commit(plain_manifest)
