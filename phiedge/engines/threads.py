@@ -1,0 +1,20 @@
+"""How many threads to compute with when the caller does not say."""
+
+import os
+from pathlib import Path
+
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def default_threads(topology: Path = _TOPOLOGY) -> int:
+    """One thread for each physical core that this process may use.
+
+    Two threads on one core share its arithmetic units and slow each other down. Where the topology cannot be read,
+    every logical processor counts as a core.
+    """
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = set()
+    for processor in usable:
+        siblings = topology / f"cpu{processor}" / "topology" / "thread_siblings_list"
+        cores.add(siblings.read_text().strip() if siblings.is_file() else str(processor))
+    return max(1, len(cores))

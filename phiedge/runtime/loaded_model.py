@@ -1,0 +1,156 @@
+"""A bundle opened for running: both engines, the tables, and every buffer that a request will use.
+
+It knows how to turn a prompt and its pictures into rows, rows into a filled cache, and a token into the next logits. It
+does not know about requests, threads or text; that is `session.py`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from phiedge.bundle import Bundle, Dialect
+from phiedge.engines.aligned import aligned_zeros
+from phiedge.engines.onnxruntime import OrtDecoder, OrtVision
+from phiedge.engines.threads import default_threads
+from phiedge.errors import BundleError, ContextLengthError, UsageError
+from phiedge.runtime.chat_template import ChatTemplate
+from phiedge.runtime.embeddings import EmbeddingTable, read_positions
+from phiedge.runtime.images import ImageSource, load_images
+from phiedge.runtime.kv_cache import KVCache
+from phiedge.runtime.merge import PictureRows, RowPlan, TextRows
+from phiedge.runtime.positions import PositionTable
+from phiedge.runtime.preprocess import PatchBudget, Patchifier, Picture, fit_picture
+from phiedge.runtime.prompt import PromptBuilder
+from phiedge.runtime.sampling import Logits
+from phiedge.runtime.stopwatch import Stopwatch
+from phiedge.runtime.tokens import Tokenizer
+
+_DIALECT = "ort"
+
+
+class LoadedModel:
+    """Everything that one session owns. Opening it allocates; running it does not, but for what a picture needs."""
+
+    def __init__(self, bundle: Bundle, *, max_context: int | None, threads: int | None, chunk_tokens: int) -> None:
+        if chunk_tokens < 1:
+            raise UsageError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
+        dialect = _ort_dialect(bundle)
+        self.context = _context(dialect, max_context)
+        self.facts = facts = bundle.manifest.facts
+        self.tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
+        template = bundle.file(bundle.manifest.chat_template).read_text(encoding="utf-8")
+        self.prompts = PromptBuilder(ChatTemplate(template), self.tokenizer, facts)
+
+        threads = default_threads() if threads is None else threads
+        self._vision = OrtVision(bundle.file(dialect.vision), facts, threads=threads)
+        self._decoder = OrtDecoder(bundle.file(dialect.decoder), facts, threads=threads)
+        _check_features(bundle, self._vision, self._decoder)
+        self._cache = KVCache(
+            layers=facts.num_layers,
+            kv_heads=facts.num_kv_heads,
+            capacity=self.context,
+            head_dim=facts.head_dim,
+            dtype=self._decoder.cache_dtype,
+        )
+        self._decoder.bind(self._cache.layer_views())
+
+        self._chunk_tokens = chunk_tokens
+        self._embeddings = EmbeddingTable(bundle)
+        self._patchifier = Patchifier(facts.patch_size, self._vision.input_dtype)
+        self._positions = PositionTable(
+            read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype
+        )
+        self._rows = aligned_zeros((self.context, facts.hidden_size), self._decoder.input_dtype)
+        self._patches = aligned_zeros((facts.max_num_patches, self._patchifier.row_length), self._vision.input_dtype)
+
+    def read_pictures(self, sources: Iterable[ImageSource], *, max_visual_tokens: int | None) -> list[Picture]:
+        """Read the pictures of a request and bring each to the size that the model sees. Raises `ImageError`."""
+        budget = PatchBudget.from_facts(self.facts, cap=max_visual_tokens)
+        return [fit_picture(pixels, budget) for pixels in load_images(sources)]
+
+    def write_rows(self, plan: RowPlan, pictures: Sequence[Picture], watch: Stopwatch) -> None:
+        """Fill the decoder's input rows: embeddings for text, vision features for pictures."""
+        for part in plan.rows:
+            out = self._rows[part.start : part.start + part.count]
+            if isinstance(part, TextRows):
+                with watch.measure("preprocess"):
+                    self._embeddings.copy_rows(part.tokens, out)
+            else:
+                self._encode_picture(part, pictures[part.picture], out, watch)
+
+    def prefill(self, length: int) -> Logits:
+        """Run the first `length` rows in chunks into an emptied cache; returns the logits after the last.
+
+        The returned array is overwritten by the next step.
+        """
+        self._cache.clear()
+        logits: Logits | None = None
+        for start in range(0, length, self._chunk_tokens):
+            chunk = self._rows[start : min(start + self._chunk_tokens, length)]
+            logits = self._decoder.prefill(chunk, past=start)
+            self._cache.commit(len(chunk))
+        assert logits is not None
+        return logits
+
+    def step(self, token: int) -> Logits:
+        """Run one more token; returns the logits after it, in the array that the next step overwrites."""
+        self._embeddings.copy_row(token, self._decoder.row)
+        logits: Logits = self._decoder.step(past=self._cache.length)
+        self._cache.commit(1)
+        return logits
+
+    def stop(self) -> None:
+        """End an engine run in progress and every later one, until `rearm`; callable from any thread."""
+        self._vision.stop()
+        self._decoder.stop()
+
+    def rearm(self) -> None:
+        """Allow engine runs again."""
+        self._vision.rearm()
+        self._decoder.rearm()
+
+    def _encode_picture(self, part: PictureRows, picture: Picture, out: npt.NDArray[Any], watch: Stopwatch) -> None:
+        with watch.measure("preprocess"):
+            patches = self._patches[: part.whole]
+            self._patchifier.write(picture, patches)
+            positions = self._positions.embed(picture.grid)
+        with watch.measure("vision"):
+            if part.count == part.whole:
+                self._vision.encode(patches, positions, out)
+                return
+            features = np.empty((part.whole, out.shape[1]), dtype=out.dtype)
+            self._vision.encode(patches, positions, features)
+            out[:] = features[: part.count]
+
+
+def _ort_dialect(bundle: Bundle) -> Dialect:
+    dialects = bundle.manifest.dialects
+    if _DIALECT not in dialects:
+        raise BundleError(
+            f"{bundle.path} has graphs for {', '.join(dialects) or 'no dialect'}, not for {_DIALECT}",
+            remedy="export the bundle again for a target that ONNX Runtime serves",
+        )
+    return dialects[_DIALECT]
+
+
+def _context(dialect: Dialect, wanted: int | None) -> int:
+    if wanted is None:
+        return dialect.max_context
+    if wanted < 1:
+        raise UsageError(f"max_context must be at least 1, not {wanted}")
+    if wanted > dialect.max_context:
+        raise ContextLengthError(
+            f"max_context {wanted} was asked, the bundle was exported for {dialect.max_context}",
+            remedy=f"export with --max-context {wanted}",
+        )
+    return wanted
+
+
+def _check_features(bundle: Bundle, vision: OrtVision, decoder: OrtDecoder) -> None:
+    if vision.output_dtype != decoder.input_dtype:
+        raise BundleError(
+            f"{bundle.path}: the vision graph gives {vision.output_dtype}, the decoder takes {decoder.input_dtype}",
+            remedy="export the bundle again",
+        )

@@ -1,0 +1,76 @@
+"""What a request gives back: events while it runs, and a result at its end."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+from phiedge.runtime.budget import Budget
+
+FinishReason: TypeAlias = Literal["stop", "length", "deadline", "cancelled"]
+Channel: TypeAlias = Literal["thinking", "answer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCounts:
+    """`prompt` text tokens and `visual` tokens were read, `thinking` and `answer` tokens were written.
+
+    Tokens that only steer (the thinking marks, the stop token) are in `Result.token_ids` but in none of the counts.
+    """
+
+    prompt: int
+    visual: int
+    thinking: int
+    answer: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Milliseconds. `load` is the opening of the session; the rest belongs to the request.
+
+    `first_token` runs from the start of the request to the choice of its first token, None if it came to none; `decode`
+    is the time after that; `total` is the whole request.
+    """
+
+    load: float
+    preprocess: float
+    vision: float
+    prefill: float
+    first_token: float | None
+    decode: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The answer to one request and the record of how it came about.
+
+    `token_ids` is every token that the model wrote, the stop token included. `thinking` and `answer` have no white
+    space at their ends. A result with `finish_reason` "length" or "cancelled" holds what there was until then.
+    """
+
+    answer: str
+    thinking: str
+    finish_reason: FinishReason
+    token_ids: tuple[int, ...]
+    tokens: TokenCounts
+    timings_ms: Timings
+    backend: str
+    precision: str
+    budget: Budget | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON."""
+        return asdict(self) | {"token_ids": list(self.token_ids)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One step of a stream.
+
+    A token gives one event, of the kind of text it belongs to; its `text` is empty while a character is incomplete. The
+    last event is "done" and brings the result. The texts of one kind, joined, are that text of the result.
+    """
+
+    kind: Channel | Literal["done"]
+    text: str = ""
+    token_id: int | None = None
+    result: Result | None = None

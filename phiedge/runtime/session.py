@@ -1,0 +1,323 @@
+"""The session: a bundle that is open and answers one request at a time.
+
+Opening allocates everything; a request writes into what is there. A request ends with a result even when it is
+cancelled, and whatever way it ends, the session can take the next one.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from phiedge.bundle import Bundle
+from phiedge.engines.onnxruntime import BACKEND, RunStoppedError
+from phiedge.errors import SessionBusyError, SessionClosedError, SessionError
+from phiedge.runtime.images import ImageSource
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.merge import RowPlan, plan_rows
+from phiedge.runtime.preprocess import Picture
+from phiedge.runtime.prompt import Message, Prompt, ThinkMode
+from phiedge.runtime.request import Request
+from phiedge.runtime.result import Event, FinishReason, Result, TokenCounts
+from phiedge.runtime.sampling import Sampler, Sampling
+from phiedge.runtime.stopwatch import Stopwatch
+from phiedge.runtime.transcript import Transcript
+
+DEFAULT_CHUNK_TOKENS = 256
+
+
+class Session:
+    """A bundle that is open; get one from `Session.open` and close it, best by `with`.
+
+    One request runs at a time, from any thread; a second one meanwhile raises `SessionBusyError`. `cancel` and `close`
+    may be called from any thread at any time.
+    """
+
+    def __init__(self, bundle: Bundle, model: LoadedModel, *, load_ns: int) -> None:
+        self._bundle = bundle
+        self._model: LoadedModel | None = model
+        self._load_ns = load_ns
+        self._sampler = Sampler(model.facts.vocab_size)
+        self._guard = threading.Lock()  # held for a few statements only, never while something runs
+        self._busy = False
+        self._cancelled = False
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        max_context: int | None = None,
+        threads: int | None = None,
+        chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
+    ) -> "Session":
+        """Open the bundle at `path` and allocate everything.
+
+        `max_context` is the number of positions for prompt, pictures and answer together, by default all that the
+        bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
+        prompt is computed `chunk_tokens` at a time. Raises `BundleError`, `ContextLengthError`, `UsageError`,
+        `SessionError`.
+        """
+        begun_ns = time.perf_counter_ns()
+        bundle = Bundle.open(path)
+        model = LoadedModel(bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens)
+        return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle that this session was opened on."""
+        return self._bundle
+
+    @property
+    def max_context(self) -> int:
+        """How many positions a prompt, its pictures and its answer may take together."""
+        return self._require_open().context
+
+    def generate(
+        self,
+        prompt: str,
+        images: Iterable[ImageSource] = (),
+        *,
+        think: ThinkMode = "auto",
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        raw: bool = False,
+        truncate_like_publisher: bool = False,
+        history: Sequence[Message] = (),
+        max_visual_tokens: int | None = None,
+    ) -> Result:
+        """Answer `prompt` about `images` (paths, encoded bytes, PIL images or uint8 arrays [h, w, 3] RGB, in order).
+
+        - `<image>` in the prompt says where a picture goes; without it, all pictures go before the prompt.
+        - `think`: "on" makes the model reason first, "off" makes it answer at once, "auto" leaves it to the model.
+        - `max_new_tokens` is a ceiling; an answer that the ceiling or the context cuts has `finish_reason` "length".
+        - `temperature` 0 is greedy; above, `top_p` and `seed` apply, and the same seed gives the same answer.
+        - `raw`: the prompt is already rendered, and no chat template is applied.
+        - `truncate_like_publisher` cuts a prompt with pictures where the publisher's own code does, which loses its
+          end.
+        - `history`: the turns before, as {"role": "user" or "assistant", "content": text}.
+        - `max_visual_tokens` is a ceiling for each picture, below the model's own; the picture is then seen smaller.
+
+        Raises `InputError` (`ImageError`, `PromptError`, `ContextLengthError`), `UsageError` and `SessionError`
+        (`SessionBusyError`, `SessionClosedError`).
+        """
+        events = self.stream(
+            prompt,
+            images,
+            think=think,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            raw=raw,
+            truncate_like_publisher=truncate_like_publisher,
+            history=history,
+            max_visual_tokens=max_visual_tokens,
+        )
+        result = None
+        for event in events:
+            result = event.result
+        assert result is not None
+        return result
+
+    def stream(
+        self,
+        prompt: str,
+        images: Iterable[ImageSource] = (),
+        *,
+        think: ThinkMode = "auto",
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        raw: bool = False,
+        truncate_like_publisher: bool = False,
+        history: Sequence[Message] = (),
+        max_visual_tokens: int | None = None,
+    ) -> Iterator[Event]:
+        """Answer like `generate`, giving an `Event` for every token and a last one, "done", with the result.
+
+        Wrong options are refused here; the request starts with the first `next`, which is where every other error
+        comes, and it occupies the session until the iterator ends or is closed. The reader's own time counts as time of
+        the request.
+        """
+        request = Request(
+            prompt=prompt,
+            images=images,
+            think=think,
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
+            raw=raw,
+            truncate_like_publisher=truncate_like_publisher,
+            history=history,
+            max_visual_tokens=max_visual_tokens,
+        )
+        return self._events(request)
+
+    def logits(
+        self,
+        prompt: str,
+        images: Iterable[ImageSource] = (),
+        *,
+        think: ThinkMode = "auto",
+        raw: bool = False,
+        truncate_like_publisher: bool = False,
+        history: Sequence[Message] = (),
+        max_visual_tokens: int | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """The logits `[vocab]` of the first token of the answer, for scoring and checks. Options and errors as
+        `generate`.
+
+        Raises `SessionError` if it is cancelled, as there is no part of it to give.
+        """
+        request = Request(
+            prompt=prompt,
+            images=images,
+            think=think,
+            raw=raw,
+            truncate_like_publisher=truncate_like_publisher,
+            history=history,
+            max_visual_tokens=max_visual_tokens,
+        )
+        model = self._begin()
+        try:
+            watch = Stopwatch()
+            _, plan, pictures = _prepare(model, request, watch, room=0)
+            model.write_rows(plan, pictures, watch)
+            return model.prefill(plan.length).copy()
+        except RunStoppedError:
+            raise SessionError("the request was cancelled before its logits were there") from None
+        finally:
+            self._end()
+
+    def cancel(self) -> None:
+        """End the request that is running, if any, from another thread; it gives a result with what there is so far."""
+        with self._guard:
+            self._stop_running(self._model)
+
+    def close(self) -> None:
+        """Free everything; a running request is cancelled and frees its part when it ends. Closing twice is fine."""
+        with self._guard:
+            model, self._model = self._model, None
+            self._stop_running(model)
+
+    def __enter__(self) -> "Session":
+        self._require_open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _events(self, request: Request) -> Iterator[Event]:
+        model = self._begin()
+        try:
+            yield from self._answer(model, request)
+        finally:
+            self._end()
+
+    def _answer(self, model: LoadedModel, request: Request) -> Iterator[Event]:
+        watch = Stopwatch()
+        prompt, plan, pictures = _prepare(model, request, watch, room=1)
+        transcript = Transcript(
+            model.tokenizer,
+            model.facts,
+            capacity=min(request.max_new_tokens, model.context - plan.length),
+            starts_thinking=prompt.starts_thinking,
+        )
+        self._sampler.start(request.sampling)
+        finish: FinishReason = "cancelled"
+        try:
+            model.write_rows(plan, pictures, watch)
+            with watch.measure("prefill"):
+                logits = model.prefill(plan.length)
+            while not self._cancelled:
+                token = self._sampler.choose(logits)
+                if transcript.count == 0:
+                    watch.mark_first_token()
+                yield transcript.add(token)
+                if transcript.stops(token):
+                    finish = "stop"
+                    break
+                if transcript.full:
+                    finish = "length"
+                    break
+                logits = model.step(token)
+        except RunStoppedError:
+            finish = "cancelled"
+        rest = transcript.end()
+        if rest is not None:
+            yield rest
+        yield Event(kind="done", result=self._result(transcript, plan, finish, watch))
+
+    def _result(self, transcript: Transcript, plan: RowPlan, finish: FinishReason, watch: Stopwatch) -> Result:
+        return Result(
+            answer=transcript.text("answer"),
+            thinking=transcript.text("thinking"),
+            finish_reason=finish,
+            token_ids=transcript.token_ids,
+            tokens=TokenCounts(
+                prompt=plan.text_tokens,
+                visual=plan.visual_tokens,
+                thinking=transcript.tokens("thinking"),
+                answer=transcript.tokens("answer"),
+            ),
+            timings_ms=watch.timings(load_ns=self._load_ns),
+            backend=BACKEND,
+            precision=self._bundle.manifest.precision.name,
+        )
+
+    def _begin(self) -> LoadedModel:
+        with self._guard:
+            model = self._require_open()
+            if self._busy:
+                raise SessionBusyError(
+                    "the session is answering another request",
+                    remedy="wait for it or cancel it; for requests at the same time, open a session for each",
+                )
+            self._busy = True
+            self._cancelled = False
+            model.rearm()
+            return model
+
+    def _end(self) -> None:
+        with self._guard:
+            self._busy = False
+
+    def _stop_running(self, model: LoadedModel | None) -> None:
+        if self._busy and model is not None:
+            self._cancelled = True
+            model.stop()
+
+    def _require_open(self) -> LoadedModel:
+        if self._model is None:
+            raise SessionClosedError("the session is closed", remedy="open a new one: Session.open(path)")
+        return self._model
+
+
+def _prepare(
+    model: LoadedModel, request: Request, watch: Stopwatch, *, room: int
+) -> tuple[Prompt, RowPlan, list[Picture]]:
+    """The tokens, the layout of the rows and the pictures of a request; every refusal of its contents happens here."""
+    with watch.measure("preprocess"):
+        pictures = model.read_pictures(request.images, max_visual_tokens=request.max_visual_tokens)
+        if request.raw:
+            prompt = model.prompts.raw(request.prompt, images=len(pictures))
+        else:
+            prompt = model.prompts.chat(
+                request.prompt, images=len(pictures), think=request.think, history=request.history
+            )
+        plan = plan_rows(
+            prompt,
+            [picture.grid for picture in pictures],
+            context=model.context,
+            room=room,
+            cut_at=model.facts.publisher_max_length if request.truncate_like_publisher else None,
+        )
+    return prompt, plan, pictures
