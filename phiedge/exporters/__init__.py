@@ -3,9 +3,9 @@
     config.py, section.py, json_object.py   config.json and its companions, read strictly
     tokenizer.py                            the special tokens that the prompt protocol stands on
     tensors.py                              every tensor that the architecture has, and which of them it uses
-    checkpoint.py, safetensors_file.py      the weights, read lazily and checked
+    checkpoint.py, weight_files.py, safetensors_file.py   the weights, read lazily and checked
     hub.py                                  a Hub id, downloaded as data only
-    graphs.py                               what goes into each graph and comes out, stated once
+    graph_io.py                             what goes into each graph and comes out, stated once
     optimum.py                              the same statement for Hugging Face Optimum
     vision.py, decoder.py, attention_op.py  the modules that are traced
     trace.py, dialects/                     tracing, and one family of engines each

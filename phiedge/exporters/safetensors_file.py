@@ -2,8 +2,8 @@
 
 phiedge reads the format itself because numpy has no bfloat16 (such a tensor comes as its 16 bits, `uint16`), because
 some rows of a tensor must not cost the whole of it, and because every way in which a file can be broken gets a name
-here: cut short, with bytes left over, tensors that overlap or leave holes, a name twice, an unknown type. The format: an
-8-byte little-endian header length, a JSON header, then the tensors without gaps, row-major and little-endian.
+here: cut short, with bytes left over, tensors that overlap or leave holes, a name twice, an unknown type. The format:
+an 8-byte little-endian header length, a JSON header, then the tensors without gaps, row-major and little-endian.
 """
 
 import mmap
