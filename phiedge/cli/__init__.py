@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
-        failure = describe(error)
+        failure = describe(error, words)
         if failure is None:
             raise
         failure.show(as_json="--json" in words)

@@ -22,6 +22,7 @@ JsonOption: TypeAlias = Annotated[
 ]
 
 _DELAY_S = 1.0
+_UNBOUNDED = 100_000
 
 
 def emit_json(value: Mapping[str, object]) -> None:
@@ -43,10 +44,8 @@ def show_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequenc
         table.add_column(column, justify="right" if column in right.split() else "left")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        console = Console(file=sys.stdout, width=max(80, console.measure(table).maximum))
-    console.print(table)
+    width = None if sys.stdout.isatty() else _UNBOUNDED
+    Console(file=sys.stdout, width=width).print(table)
 
 
 def terminal_progress() -> Progress:

@@ -6,10 +6,12 @@ phiedge and keeps its traceback.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import typer
 
+from phiedge.cli.verbs import VERBS, Interrupted
 from phiedge.errors import MissingExtraError, PhiEdgeError
 
 INTERRUPTED = 130
@@ -51,25 +53,25 @@ class Failure:
             print(f"remedy: {self.remedy}", file=sys.stderr)
 
 
-def describe(error: BaseException) -> Failure | None:
-    """The failure that `error` stands for, or None for a defect."""
+def describe(error: BaseException, words: Sequence[str]) -> Failure | None:
+    """The failure that `error` stands for in the command line `words`, or None for a defect."""
     if isinstance(error, PhiEdgeError):
         return Failure(type=type(error).__name__, message=error.message, remedy=error.remedy, exit_code=error.exit_code)
     if isinstance(error, TyperUsageError):
-        return _describe_usage(error)
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _describe_usage(error, words)
+    if isinstance(error, Interrupted | KeyboardInterrupt | typer.Abort):
         return Failure(type="Interrupted", message="interrupted", remedy=None, exit_code=INTERRUPTED)
     if isinstance(error, OSError):
         return Failure(type=type(error).__name__, message=_describe_os_error(error), remedy=None, exit_code=1)
     if isinstance(error, ModuleNotFoundError):
-        return _describe_missing_module(error)
+        return _describe_missing_module(error, words)
     return None
 
 
-def _describe_usage(error: Exception) -> Failure:
+def _describe_usage(error: Exception, words: Sequence[str]) -> Failure:
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     context = getattr(error, "ctx", None)
-    command = "phiedge" if context is None else context.command_path
+    command = _command(words) if context is None else context.command_path
     return Failure(
         type="UsageError",
         message=message[:1].lower() + message[1:].rstrip("."),
@@ -83,7 +85,13 @@ def _describe_os_error(error: OSError) -> str:
     return reason if error.filename is None else f"{error.filename}: {reason}"
 
 
-def _describe_missing_module(error: ModuleNotFoundError) -> Failure | None:
+def _describe_missing_module(error: ModuleNotFoundError, words: Sequence[str]) -> Failure | None:
     module = (error.name or "").partition(".")[0]
     extra = _EXTRA_OF_MODULE.get(module)
-    return None if extra is None else describe(MissingExtraError(what="this command", extra=extra, missing=module))
+    if extra is None:
+        return None
+    return describe(MissingExtraError(what=_command(words), extra=extra, missing=module), words)
+
+
+def _command(words: Sequence[str]) -> str:
+    return f"phiedge {words[0]}" if words and words[0] in VERBS else "phiedge"

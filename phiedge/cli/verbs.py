@@ -22,6 +22,10 @@ VERBS = {
 }
 
 
+class Interrupted(Exception):
+    """Ctrl-C, once the verb has cleaned up; Typer would turn a `KeyboardInterrupt` into a silent exit."""
+
+
 class VerbGroup(TyperGroup):
     """The group of all verbs. Typer's own context and command types are not public, hence `Any` here."""
 
@@ -42,6 +46,12 @@ class VerbGroup(TyperGroup):
                 remedy="`phiedge -h` lists the verbs",
             )
         return name, _load(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted from interrupt
 
 
 def verb_app(summary: str | None = None) -> typer.Typer:
