@@ -32,7 +32,7 @@ MAX_PIXELS = 8192 * 8192
 """The most pixels that a picture may have, decoded (201 MB of RGB); a file of a few kilobytes can claim billions."""
 
 # Formats whose decoders are self-contained: no PostScript, no external programs, no containers of other documents.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 # An MPO is not among them: its further pictures are other views of the one photograph that it starts with.
 _MOVING_FORMATS = ("PNG", "WEBP", "GIF", "TIFF")
 _SIXTEEN_BIT_GREY = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -106,7 +106,7 @@ def _from_encoded(data: bytes, name: str, max_pixels: int) -> Pixels:
         raise _too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not a picture that can be read", remedy=f"convert it to one of {FORMATS}"
+            f"{name} is not a picture that can be read", remedy=f"convert it to one of {', '.join(FORMATS)}"
         ) from error
     except Exception as error:  # a decoder meeting hostile bytes may raise nearly anything
         raise ImageError(f"{name} is a damaged picture: {error}") from error
