@@ -1,5 +1,7 @@
 """What several test directories share: a bundle small enough to read in one glance, right in all but its graphs."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +107,49 @@ def plain_bundle(tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Ca
     with BundleWriter(tmp_path / "bundle") as writer:
         fill_plain_bundle(writer.path)
         return writer.commit(plain_manifest)
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference model as `phiedge export` writes it for this machine; made once for all tests."""
+    destination = tmp_path_factory.mktemp("exported") / "bundle"
+    command = [sys.executable, "-m", "phiedge", "export", "--target", "cpu", "-o", str(destination), "--json"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return destination
+
+
+ORACLE = Path(__file__).parent / "oracle" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def oracle_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The oracle's checkpoint, exported at fp32 by the real exporter, for 1024 positions. Read it, do not write into it."""
+    from phiedge.calibration.int4 import RoundToNearest
+    from phiedge.exporters.checkpoint import open_checkpoint
+    from phiedge.exporters.graphs import write_graphs
+    from phiedge.exporters.precision import FP32
+
+    with BundleWriter(tmp_path_factory.mktemp("oracle") / "bundle") as writer, open_checkpoint(ORACLE) as checkpoint:
+        written = write_graphs(
+            checkpoint, precision=FP32, max_context=1024, out_dir=writer.path, quantiser=RoundToNearest()
+        )
+        for name in ("tokenizer.json", "chat_template.jinja"):
+            shutil.copyfile(ORACLE / name, writer.path / name)
+        return writer.commit(
+            Manifest(
+                phiedge_version="0.1.0",
+                model=ModelSource(name="oracle", source="directory", id=None, revision=None, files={}),
+                facts=checkpoint.config.facts(),
+                precision=FP32.record(embed_tokens=written.embed_tokens.dtype),
+                dialects={written.dialect: written.graphs},
+                embed_tokens=written.embed_tokens,
+                positions=written.positions,
+                tokenizer="tokenizer.json",
+                chat_template="chat_template.jinja",
+                target={"name": "cpu"},
+                tools={},
+                goldens=None,
+                quantization=None,
+            )
+        )

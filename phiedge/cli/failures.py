@@ -53,7 +53,7 @@ class Failure:
             print(f"remedy: {self.remedy}", file=sys.stderr)
 
 
-def describe(error: BaseException, words: Sequence[str]) -> Failure | None:
+def describe(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
     """The failure that `error` stands for in the command line `words`, or None for a defect."""
     if isinstance(error, PhiEdgeError):
         return Failure(type=type(error).__name__, message=error.message, remedy=error.remedy, exit_code=error.exit_code)

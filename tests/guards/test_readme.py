@@ -1,0 +1,71 @@
+"""No page shows a command that does not exist: every `sh` block is held against the command line and the Makefile."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import phiedge
+from phiedge.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every command of every `sh` block, split into words, with the page that shows it."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    found.append((page.name, words))
+    return found
+
+
+def parse(command: Any, name: str, words: list[str], parent: Any = None) -> None:
+    """Parse `words` as the command line would, down to the verb, without running it."""
+    context = command.make_context(name, list(words), parent=parent)
+    if hasattr(command, "resolve_command"):
+        # The words that the group left for its verb; click 8.2 renamed the attribute.
+        left = [*getattr(context, "_protected_args", []), *context.args]
+        verb, inner, rest = command.resolve_command(context, left)
+        parse(inner, verb, rest, context)
+
+
+@pytest.mark.parametrize(
+    ("page", "words"), commands(), ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_every_command_that_a_page_shows_exists(page: str, words: list[str]) -> None:
+    if words[0] == "phiedge":
+        parse(typer.main.get_command(app), "phiedge", words[1:])
+    elif words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_block_compiles_and_uses_public_names(page: Path) -> None:
+    for block in blocks(page, "python"):
+        compile(block, str(page), "exec")
+        for name in re.findall(r"\bphiedge\.([A-Z]\w*)", block):
+            assert name in phiedge.__all__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readme_names_the_two_commands_that_a_newcomer_needs() -> None:
+    shown = [words for page, words in commands() if page == "README.md"]
+    assert ["make", "demo"] in shown
+    assert ["make", "test"] in shown
