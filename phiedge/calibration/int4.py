@@ -1,0 +1,53 @@
+"""Symmetric round-to-nearest in groups, for 4 and 8 bits: no data needed, every weight for itself.
+
+Scales are rounded to float16 *before* the codes are chosen, so that the codes fit the scale that is stored. They are
+positive, which TensorRT demands, so the asymmetry of signed integers is used as it falls: [-8, 7] covers a group with
+the scale max(max / 7, -min / 8), and nothing is clipped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from phiedge.errors import ExportError
+from phiedge.exporters.quantised import Float32, QuantisedWeight, Quantiser
+
+__all__ = ["QuantisedWeight", "Quantiser", "RoundToNearest", "quantise_rtn"]
+
+SMALLEST_SCALE = np.float32(2**-24)  # the smallest float16 above zero; a group of zeros needs some positive scale
+
+
+def quantise_rtn(weight: Float32, group_size: int, *, bits: int = 4) -> QuantisedWeight:
+    """Quantise `weight: [n, K]` in groups of `group_size` along K.
+
+    Raises `ExportError` where K is not a multiple of the group size, or where a scale does not fit float16.
+    """
+    rows, k = weight.shape
+    if k % group_size:
+        raise ExportError(
+            f"K = {k} is not a multiple of the group size {group_size}", remedy="use a group size that divides K"
+        )
+    groups = weight.reshape(rows, k // group_size, group_size)
+    top = 2 ** (bits - 1)
+    scales = np.maximum(groups.max(axis=2) / np.float32(top - 1), groups.min(axis=2) / np.float32(-top))
+    scales = np.maximum(scales, SMALLEST_SCALE)
+    with np.errstate(over="ignore"):
+        scales = scales.astype(np.float16).astype(np.float32)
+    if not np.isfinite(scales).all():
+        raise ExportError(f"a group's scale exceeds float16: weights reach {np.abs(weight).max():g}")
+    codes = np.rint(groups / scales[:, :, None]).clip(-top, top - 1).astype(np.int8)
+    return QuantisedWeight(codes=codes.reshape(rows, k), scales=scales, bits=bits, group_size=group_size)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundToNearest:
+    """The quantiser that needs no calibration data."""
+
+    method: str = "rtn"
+
+    def quantise(self, name: str, rows: slice, weight: Float32, *, bits: int, group_size: int) -> QuantisedWeight:
+        """Quantise rows of `name`; errors name the tensor and the rows."""
+        try:
+            return quantise_rtn(weight, group_size, bits=bits)
+        except ExportError as error:
+            raise ExportError(f"{name}, rows {rows.start}:{rows.stop}: {error.message}", remedy=error.remedy) from error

@@ -1,0 +1,35 @@
+"""The `ort` dialect: passes from a traced graph to the operators that ONNX Runtime runs best.
+
+    attention.py   CachedAttention -> GroupQueryAttention, Attention -> MultiHeadAttention
+    norms.py       RMSNormalization -> (Skip)SimplifiedLayerNormalization
+    linears.py     MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
+    packing.py     the bytes of MatMulNBits weights
+    contract.py    what may be left in a graph when all passes are done
+
+Every pass is one function that rewrites all that it understands and leaves the rest alone; the contract then names what
+should not be there. Why these operators: docs/decisions/0102-attention-on-onnx-runtime.md.
+"""
+
+from phiedge.exporters.dialects.ort.attention import use_group_query_attention, use_multi_head_attention
+from phiedge.exporters.dialects.ort.contract import check_decoder, check_vision
+from phiedge.exporters.dialects.ort.linears import quantise_linears, store_as_float16
+from phiedge.exporters.dialects.ort.norms import fuse_norms
+from phiedge.exporters.draft import GraphDraft
+from phiedge.exporters.precision import PrecisionPlan
+
+
+def to_ort_vision(draft: GraphDraft, plan: PrecisionPlan) -> None:
+    """Rewrite the vision graph in place."""
+    use_multi_head_attention(draft)
+    if plan.vision == "float16" and plan.activations == "float32":
+        store_as_float16(draft)
+    check_vision(draft)
+
+
+def to_ort_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
+    """Rewrite the decoder graph in place."""
+    use_group_query_attention(draft)
+    fuse_norms(draft)
+    if plan.group_size is not None:
+        quantise_linears(draft, plan)
+    check_decoder(draft, plan)

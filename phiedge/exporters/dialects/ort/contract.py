@@ -1,0 +1,54 @@
+"""What a graph of the `ort` dialect consists of, checked when all passes are done.
+
+A pass that no longer recognises what a newer exporter traces would otherwise leave a slow or a wrong graph behind
+silently. Here it is an error that names the node.
+"""
+
+from collections import Counter
+
+from phiedge.errors import ExportError
+from phiedge.exporters.draft import GraphDraft
+from phiedge.exporters.precision import PrecisionPlan
+
+VISION = frozenset({"Add", "Cast", "Gelu", "Gemm", "LayerNormalization", "MultiHeadAttention", "Squeeze", "Unsqueeze"})
+DECODER = frozenset(
+    {
+        "Cast",
+        "GroupQueryAttention",
+        "MatMul",
+        "MatMulNBits",
+        "Mul",
+        "SimplifiedLayerNormalization",
+        "Sigmoid",
+        "SkipSimplifiedLayerNormalization",
+        "Slice",
+        "Split",
+        "Transpose",
+        "Add",
+    }
+)
+
+
+def check_vision(draft: GraphDraft) -> None:
+    """Raises `ExportError` naming the first node that does not belong."""
+    _check_operators(draft, VISION)
+
+
+def check_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
+    """As `check_vision`; a quantised decoder must have no float linear left."""
+    quantised = plan.group_size is not None
+    _check_operators(draft, DECODER - {"MatMul", "Transpose"} if quantised else DECODER - {"MatMulNBits"})
+
+
+def _check_operators(draft: GraphDraft, allowed: frozenset[str]) -> None:
+    for node in draft.graph:
+        if node.op_type not in allowed:
+            raise ExportError(
+                f"the {draft.graph.name} graph has a {node.op_type} ({node.name}) that no pass of the dialect took",
+                remedy="install the torch and onnxscript that constraints.txt names",
+            )
+
+
+def census(draft: GraphDraft) -> dict[str, int]:
+    """How many nodes of each operator the graph has."""
+    return dict(sorted(Counter(node.op_type for node in draft.graph).items()))

@@ -1,0 +1,132 @@
+"""What each part of the model is stored and computed as, by the name of a precision.
+
+| name | vision, projector              | decoder linears | lm_head        | norms, activations, caches |
+|------|--------------------------------|-----------------|----------------|----------------------------|
+| fp32 | float32                        | float32         | float32        | float32                    |
+| fp16 | float16                        | float16         | float16        | float16, logits float32    |
+| int4 | stored float16, computed float32 | int4 groups   | int8 groups    | float32                    |
+
+Groups are symmetric runs of `group_size` weights along K with one scale: 32 on a CPU, where the kernel rounds
+activations in the same groups, and 128 on GPUs, whose INT4 kernels want it (docs/decisions/0303-group-size.md). The
+embedding table keeps the checkpoint's own type: it is looked up, never multiplied.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from phiedge.bundle import Precision
+from phiedge.errors import UsageError
+
+FloatType: TypeAlias = Literal["float32", "float16"]
+GROUP_SIZES = (128, 64, 32)
+FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionPlan:
+    """One row of the table above; `group_size` is None where nothing is grouped."""
+
+    name: str
+    vision: FloatType
+    projector: FloatType
+    decoder: Literal["float32", "float16", "int4"]
+    lm_head: Literal["float32", "float16", "int8"]
+    norms: FloatType
+    activations: FloatType
+    group_size: int | None
+
+    def __post_init__(self) -> None:
+        if self.group_size is not None and self.group_size not in GROUP_SIZES:
+            raise UsageError(
+                f"a group of {self.group_size} weights is not supported",
+                remedy=f"use one of {', '.join(map(str, GROUP_SIZES))}",
+            )
+        assert (self.group_size is None) == (self.decoder != "int4"), "grouped weights and group_size go together"
+
+    @property
+    def decoder_bits(self) -> int | None:
+        """Bits of a decoder weight where they are grouped integers, otherwise None."""
+        return 4 if self.decoder == "int4" else None
+
+    @property
+    def lm_head_bits(self) -> int | None:
+        """Bits of an lm_head weight where they are grouped integers, otherwise None."""
+        return 8 if self.lm_head == "int8" else None
+
+    def record(self, *, embed_tokens: str) -> Precision:
+        """The manifest's entry; `embed_tokens` is the checkpoint's type of the embedding table."""
+        return Precision(
+            name=self.name,
+            vision=self.vision,
+            projector=self.projector,
+            decoder=self.decoder,
+            lm_head=self.lm_head,
+            embed_tokens=embed_tokens,
+            norms=self.norms,
+            activations=self.activations,
+            group_size=self.group_size,
+        )
+
+
+FP32 = PrecisionPlan(
+    name="fp32",
+    vision="float32",
+    projector="float32",
+    decoder="float32",
+    lm_head="float32",
+    norms="float32",
+    activations="float32",
+    group_size=None,
+)
+FP16 = PrecisionPlan(
+    name="fp16",
+    vision="float16",
+    projector="float16",
+    decoder="float16",
+    lm_head="float16",
+    norms="float16",
+    activations="float16",
+    group_size=None,
+)
+INT4 = PrecisionPlan(
+    name="int4",
+    vision="float16",
+    projector="float16",
+    decoder="int4",
+    lm_head="int8",
+    norms="float32",
+    activations="float32",
+    group_size=32,
+)
+PLANS = {plan.name: plan for plan in (FP32, FP16, INT4)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrecisionChoice:
+    """The plan that was asked for, and a `note` for the user where `auto` could not give the device's best."""
+
+    plan: PrecisionPlan
+    note: str | None = None
+
+
+def choose_precision(name: str, *, sm: int | None, group_size: int | None = None) -> PrecisionChoice:
+    """Resolve `auto`, `fp32`, `fp16` or `int4` for a GPU of compute capability `sm` (87 is Orin), or a CPU if None.
+
+    `group_size` overrides the target's own. Raises `UsageError` for a precision that does not exist, or not yet.
+    """
+    if name == "fp8":
+        raise UsageError(
+            "fp8 needs calibrated activation scales, which this version cannot measure yet",
+            remedy="use --precision int4, or fp16 where memory allows",
+        )
+    if name != "auto" and name not in PLANS:
+        raise UsageError(f"unknown precision {name!r}", remedy=f"use one of auto, {', '.join(PLANS)}")
+    plan = INT4 if name == "auto" else PLANS[name]
+    if plan.group_size is None:
+        if group_size is not None:
+            raise UsageError(f"{name} has no groups of weights", remedy="leave the group size out, or use int4")
+        return PrecisionChoice(plan=plan)
+    plan = replace(plan, group_size=group_size or (32 if sm is None else 128))
+    wants_fp8 = name == "auto" and sm in FP8_SM
+    note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
+    return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
