@@ -1,8 +1,12 @@
-"""What several test directories share: a bundle small enough to read in one glance, right in all but its graphs."""
+"""What several test directories share: a bundle small enough to read at a glance and right in all but its graphs, and
+real exports of the reference model and of the oracle's checkpoint.
+"""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,33 +127,46 @@ ORACLE = Path(__file__).parent / "oracle" / "tiny"
 
 
 @pytest.fixture(scope="session")
-def oracle_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The oracle's checkpoint, exported at fp32 by the real exporter, for 1024 positions. Read it, do not write into it."""
+def export_oracle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Bundle]:
+    """Exports the oracle's checkpoint with the real exporter, for 1024 positions, once for each precision.
+
+    The bundles are shared: read them, do not write into them.
+    """
+    made: dict[str, Bundle] = {}
+
+    def export(precision: str) -> Bundle:
+        if precision not in made:
+            made[precision] = _export_oracle(tmp_path_factory.mktemp("oracle") / precision, precision)
+        return made[precision]
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def oracle_bundle(export_oracle: Callable[[str], Bundle]) -> Bundle:
+    """The oracle's checkpoint as an fp32 bundle."""
+    return export_oracle("fp32")
+
+
+def _export_oracle(destination: Path, precision: str) -> Bundle:
     from phiedge.calibration.int4 import RoundToNearest
     from phiedge.exporters.checkpoint import open_checkpoint
     from phiedge.exporters.graphs import write_graphs
-    from phiedge.exporters.precision import FP32
+    from phiedge.exporters.precision import PLANS
 
-    with BundleWriter(tmp_path_factory.mktemp("oracle") / "bundle") as writer, open_checkpoint(ORACLE) as checkpoint:
+    plan = PLANS[precision]
+    with BundleWriter(destination) as writer, open_checkpoint(ORACLE) as checkpoint:
         written = write_graphs(
-            checkpoint, precision=FP32, max_context=1024, out_dir=writer.path, quantiser=RoundToNearest()
+            checkpoint, precision=plan, max_context=1024, out_dir=writer.path, quantiser=RoundToNearest()
         )
         for name in ("tokenizer.json", "chat_template.jinja"):
             shutil.copyfile(ORACLE / name, writer.path / name)
-        return writer.commit(
-            Manifest(
-                phiedge_version="0.1.0",
-                model=ModelSource(name="oracle", source="directory", id=None, revision=None, files={}),
-                facts=checkpoint.config.facts(),
-                precision=FP32.record(embed_tokens=written.embed_tokens.dtype),
-                dialects={written.dialect: written.graphs},
-                embed_tokens=written.embed_tokens,
-                positions=written.positions,
-                tokenizer="tokenizer.json",
-                chat_template="chat_template.jinja",
-                target={"name": "cpu"},
-                tools={},
-                goldens=None,
-                quantization=None,
-            )
+        manifest = replace(
+            MANIFEST,
+            facts=checkpoint.config.facts(),
+            precision=plan.record(embed_tokens=written.embed_tokens.dtype),
+            dialects={written.dialect: written.graphs},
+            embed_tokens=written.embed_tokens,
+            positions=written.positions,
         )
+        return writer.commit(manifest)

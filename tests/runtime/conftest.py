@@ -1,15 +1,16 @@
 """The oracle: inputs and outputs of the publisher's own code on a tiny random checkpoint."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from phiedge.bundle import ModelFacts
+from phiedge.bundle import Bundle, ModelFacts
 from phiedge.exporters.config import ModelConfig
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.prompt import PromptBuilder
@@ -72,3 +73,18 @@ def tokenizer(facts: ModelFacts) -> Tokenizer:
 def prompts(facts: ModelFacts, tokenizer: Tokenizer) -> PromptBuilder:
     template = ChatTemplate((ORACLE / "chat_template.jinja").read_text())
     return PromptBuilder(template, tokenizer, facts)
+
+
+@pytest.fixture
+def altered_bundle(oracle_bundle: Bundle, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a copy of the oracle's bundle whose manifest states other facts, and gives its path."""
+
+    def alter(**facts: object) -> Path:
+        path = tmp_path / "altered"
+        shutil.copytree(oracle_bundle.path, path)
+        manifest = oracle_bundle.manifest
+        altered = replace(manifest, facts=replace(manifest.facts, **facts))
+        (path / "manifest.json").write_bytes(altered.to_bytes())
+        return path
+
+    return alter
