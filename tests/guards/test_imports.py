@@ -35,7 +35,9 @@ def modules_of(package: str) -> list[str]:
     return [package, *(module.name for module in pkgutil.walk_packages(path, f"{package}."))]
 
 
-@pytest.mark.parametrize("package", ["phiedge.bundle", "phiedge.cli", "phiedge.devices", "phiedge.runtime"])
+@pytest.mark.parametrize(
+    "package", ["phiedge.bundle", "phiedge.cli", "phiedge.devices", "phiedge.engines", "phiedge.runtime"]
+)
 def test_no_module_of_a_device_package_imports_anything_heavy(package: str) -> None:
     imports = "\n".join(f"import {module}" for module in modules_of(package))
     assert not top_level_modules_after(imports) & HEAVY
