@@ -3,8 +3,8 @@
     python -m benchmarks.decode_host --bundle BUNDLE [--tokens 400] [--keep]
 
 The host's share is the time from one streamed token to the next, less the time inside the engine's own run call:
-choosing the token, its embedding row, its text, the event. It is measured greedy and with the publisher's sampling. Then
-the same is decoded with caches of several capacities: what is allocated and not in use must cost nothing.
+choosing the token, its embedding row, its text, the event. It is measured greedy and with the publisher's sampling.
+Then the same is decoded with caches of several capacities: what is allocated and not in use must cost nothing.
 """
 
 import argparse

@@ -99,6 +99,11 @@ class Device:
         else:
             self._check_that_a_gpu_is_described()
 
+    @property
+    def sm_number(self) -> int | None:
+        """The compute capability as engines are named by it: 87 for 8.7, 120 for 12.0; None without a GPU."""
+        return None if self.sm is None else int(self.sm.value.replace(".", ""))
+
     def supports(self, precision: str) -> bool:
         """Whether the device computes with, or reads weights stored as, `precision`."""
         return precision in self.precisions.value

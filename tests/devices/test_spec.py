@@ -35,6 +35,11 @@ def test_a_gpu_with_its_three_figures_is_accepted():
     assert not gpu().supports("nvfp4")
 
 
+@pytest.mark.parametrize(("name", "number"), [("orin", 87), ("rtx-4090", 89), ("rtx-5090", 120), ("cpu", None)])
+def test_the_sm_number_is_what_engines_are_named_by(name, number):
+    assert find(name).sm_number == number
+
+
 @pytest.mark.parametrize("missing", ["sm", "memory_bytes", "bandwidth_gbps"])
 def test_a_gpu_without_a_needed_figure_is_refused(missing):
     with pytest.raises(DeviceError, match=missing):

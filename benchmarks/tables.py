@@ -1,0 +1,141 @@
+"""Writes the tables of benchmarks/README.md from the newest result of each benchmark: `python -m benchmarks.tables`.
+
+A benchmark without a result says so in its place. A test compares the page with what this makes.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import latest
+
+PAGE = Path(__file__).with_name("README.md")
+
+Rows = list[tuple[str, ...]]
+
+
+def _bandwidth(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("reduction", "read GB/s, median", "p10 to p90")]
+    for name, rate in results["by_reduction_gbps"].items():
+        rows.append((name, f"{rate['median']:.1f}", f"{rate['p10']:.1f} to {rate['p90']:.1f}"))
+    return [*rows, (f"the machine, {settings['threads']} threads", f"**{results['read_gbps']:.1f}**", "")]
+
+
+def _startup(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    wanted = {
+        "import_ms": ("`import phiedge`", "100"),
+        "help_ms": ("`phiedge -h`, whole process", "300"),
+        "session_open_ms": ("`Session.open`, reference bundle", "1000"),
+        "session_open_with_imports_ms": ("the same with its imports", ""),
+        "python_alone_ms": ("an empty Python process", ""),
+    }
+    rows: Rows = [("what", "ms, median", "p90", "wanted")]
+    for key, (label, limit) in wanted.items():
+        if key in results:
+            rows.append((label, f"{results[key]['median']:.1f}", f"{results[key]['p90']:.1f}", limit and f"≤ {limit}"))
+    return rows
+
+
+def _export(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    return [
+        ("what", "measured", "wanted"),
+        (
+            f"`phiedge export --target {settings['target']}`, reference model",
+            f"{_median(results, 'export_s')} s",
+            "≤ 60 s",
+        ),
+        ("peak resident memory, torch included", f"{results['peak_rss_gib']:.2f} GiB", "≤ 1.5 GiB"),
+        ("the bundle", f"{results['bundle_bytes'] / 1e6:.1f} MB", ""),
+    ]
+
+
+def _decode_host(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("reference bundle", "host µs per token, median", "p90", "engine ms per token", "wanted")]
+    for name, figures in results.items():
+        if isinstance(figures, dict):
+            host = figures["host_us"]
+            limit = "≤ 100 µs" if name == "greedy" else ""
+            rows.append((name, f"{host['median']}", f"{host['p90']}", f"{figures['engine_ms']['median']}", limit))
+    ratio = f"{results['largest_capacity_over_smallest']}"
+    return [*rows, ("largest capacity over smallest", "", "", ratio, "≈ 1")]
+
+
+def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [
+        (
+            "engine",
+            "workload",
+            "prefill tokens/s",
+            "decode ms/token, median",
+            "p90",
+            "MB per token",
+            "share of bandwidth",
+        )
+    ]
+    for engine, workloads in results["engines"].items():
+        for workload, figures in workloads.items():
+            step = figures["decode_ms_per_token"]
+            moved = f"{figures['bytes_per_token'] / 1e6:.0f}"
+            rate = f"{figures['prefill_tokens_per_s']:.1f}"
+            share = f"{figures['share_of_bandwidth']:.0%}"
+            rows.append((engine, workload, rate, f"{step['median']:.2f}", f"{step['p90']:.2f}", moved, share))
+    for engine, workloads in results["times_faster_than"].items():
+        for workload, ratio in workloads.items():
+            rows.append(
+                (
+                    f"phiedge over {engine}",
+                    workload,
+                    f"{ratio['prefill']} times",
+                    f"{ratio['decode']} times",
+                    "",
+                    "",
+                    "",
+                )
+            )
+    return rows
+
+
+_TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
+    "bandwidth": _bandwidth,
+    "startup": _startup,
+    "export-reference": _export,
+    "decode-host": _decode_host,
+    "genai-side-by-side": _side_by_side,
+}
+
+
+def page(text: str) -> str:
+    """`text` with every part between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    for name in _TABLES:
+        places = re.findall(rf"<!-- {name} -->\n.*?<!-- end -->", text, re.DOTALL)
+        assert len(places) == 1, f"README.md has {len(places)} places for {name}"
+        text = text.replace(places[0], f"<!-- {name} -->\n{_part(name)}<!-- end -->")
+    return text
+
+
+def _part(name: str) -> str:
+    record = latest(name)
+    if record is None:
+        return "Not measured yet.\n"
+    found, settings, machine = record["results"], record["settings"], record["machine"]
+    header, *rows = _TABLES[name](found, settings)
+    lines = [header, tuple("---" for _ in header), *rows]
+    table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    return f"{record['date']}, {_machine(machine)}:\n\n{table}"
+
+
+def _machine(facts: Mapping[str, Any]) -> str:
+    packages = facts["packages"]
+    return (
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_bytes'] / 2**30:.0f} GiB, Python {facts['python']}, "
+        f"ONNX Runtime {packages['onnxruntime']}, load {facts['load_average_1m']} before the end"
+    )
+
+
+def _median(results: Mapping[str, Any], key: str) -> str:
+    return f"{results[key]['median']}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
