@@ -18,6 +18,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 from phiedge.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest
 from phiedge.bundle.reading import PARTIAL_MARK, UNLISTED_DIRECTORIES, Bundle, found_files, hash_file, regular_size
@@ -25,6 +26,7 @@ from phiedge.errors import BundleError
 from phiedge.progress import Progress, silent
 
 _REPLACED_MARK = ".replaced-"
+_Stamp: TypeAlias = tuple[int, int, int]  # bytes, time of the last change in ns, inode
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -40,6 +42,7 @@ class BundleWriter:
         self._overwrite = overwrite
         self._partial = _sibling(self._destination, PARTIAL_MARK)
         self._lock: int | None = None
+        self._hashed: dict[str, tuple[_Stamp, FileEntry]] = {}
 
     @property
     def path(self) -> Path:
@@ -79,6 +82,10 @@ class BundleWriter:
                 remedy="free some space, or write it elsewhere with -o",
             )
 
+    def preview(self, manifest: Manifest, progress: Progress = silent) -> Bundle:
+        """The bundle as it stands, to be tried before `commit`; `manifest` names only files that are there already."""
+        return Bundle(path=self._partial, manifest=replace(manifest, files=self._hash_files(progress)))
+
     def commit(self, manifest: Manifest, progress: Progress = silent) -> Bundle:
         """Hash the files, write `manifest` (given without them) with their hashes, and give the bundle its name."""
         entries = self._hash_files(progress)
@@ -101,10 +108,18 @@ class BundleWriter:
         entries: dict[str, FileEntry] = {}
         with progress.task("hash", sum(sizes.values()), "B") as advance:
             for name, size_bytes in sizes.items():
-                _flush(self._partial / name)
-                entries[name] = FileEntry(sha256=hash_file(self._partial / name), bytes=size_bytes)
+                entries[name] = self._hash_file(name)
                 advance(size_bytes)
         return entries
+
+    def _hash_file(self, name: str) -> FileEntry:
+        """The entry of a file; one that has not changed since it was last hashed is not read again."""
+        file = self._partial / name
+        stamp = _stamp(file)
+        if name not in self._hashed or self._hashed[name][0] != stamp:
+            _flush(file)
+            self._hashed[name] = (stamp, FileEntry(sha256=hash_file(file), bytes=stamp[0]))
+        return self._hashed[name][1]
 
     def _rename(self) -> None:
         if not _is_bundle(self._destination):
@@ -132,6 +147,11 @@ class BundleWriter:
             f"{_megabytes(free_bytes)} are free",
             remedy="free some space, or write it elsewhere with -o; nothing of this bundle was left behind",
         )
+
+
+def _stamp(file: Path) -> _Stamp:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _sibling(destination: Path, mark: str) -> Path:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,7 @@ def test_what_the_disk_cannot_hold_is_refused_at_once(tmp_path: Path) -> None:
 # It stops inside the writer, says so, and waits to be killed; the manifest is there already.
 KILLED_WRITER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from phiedge.bundle import BundleWriter
 with BundleWriter(sys.argv[1]) as writer:
@@ -225,3 +227,17 @@ def test_the_partial_directories_of_other_bundles_are_left_alone(tmp_path: Path)
     with BundleWriter(tmp_path / "bundle"):
         pass
     assert len(names(tmp_path)) == 3
+
+
+def test_a_bundle_can_be_tried_before_it_is_committed(
+    tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Fill
+) -> None:
+    with BundleWriter(tmp_path / "bundle") as writer:
+        fill_plain_bundle(writer.path)
+        preview = writer.preview(plain_manifest)
+        assert preview.file("tokenizer.json").read_bytes() == b"{}"
+        (writer.path / "tokenizer.json").write_bytes(b'{"changed": 1}')
+        (writer.path / "goldens.npz").write_bytes(b"computed with the preview")
+        bundle = writer.commit(replace(plain_manifest, goldens="goldens.npz"))
+    assert bundle.check_files() == []
+    assert "goldens.npz" in bundle.manifest.files
