@@ -24,6 +24,7 @@ from phiedge.exporters.companions import GENERATION_FILE, PREPROCESSOR_FILE
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.hub import HubId, Snapshot, download
 from phiedge.exporters.safetensors_file import Array, Dtype, SafetensorsFile
+from phiedge.exporters.tensors import expected_tensors
 from phiedge.exporters.weight_files import INDEX_FILE, open_weights
 from phiedge.progress import Progress, silent
 
@@ -131,8 +132,9 @@ class Checkpoint:
 
         Values are not read; `check_values` does. Raises `TensorError` naming the first tensor that is wrong.
         """
-        expected = self.config.tensors()
-        for name, spec in expected.items():
+        expected = set()
+        for name, spec in expected_tensors(self.config):
+            expected.add(name)
             if name not in self._homes:
                 raise TensorError(
                     f"{self.path} lacks the tensor {name} of shape {list(spec.shape)}",
@@ -156,8 +158,10 @@ class Checkpoint:
     def check_values(self, names: Iterable[str] | None = None, progress: Progress = silent) -> None:
         """Read the named tensors, or all that inference uses, and see that every value is finite.
 
-        Needed only for what is copied without passing through `float32`. Memory stays at a few blocks of 16 MiB.
+        Runs `check` first. Needed only for what is copied without passing through `float32`. Memory stays at a few
+        blocks of 16 MiB.
         """
+        self.check()
         chosen = list(names) if names is not None else [n for n, spec in self.config.tensors().items() if spec.used]
         total_bytes = sum(self._home(name).tensors[name].size_bytes for name in chosen)
         with progress.task("check weights", total_bytes, "B") as advance:

@@ -19,7 +19,7 @@ from phiedge.exporters.companions import (
 )
 from phiedge.exporters.json_object import JsonObject, read_object
 from phiedge.exporters.section import Section
-from phiedge.exporters.tensors import TensorSpec, tensor_table
+from phiedge.exporters.tensors import TensorSpec, expected_tensors
 from phiedge.exporters.tokenizer import TokenizerFacts
 from phiedge.exporters.vision_config import DTYPES, POSITION_GRID, read_vision
 
@@ -163,7 +163,7 @@ class ModelConfig:
 
     def tensors(self) -> dict[str, TensorSpec]:
         """Every tensor that a checkpoint with this configuration has, by name."""
-        return tensor_table(self)
+        return dict(expected_tensors(self))
 
     def facts(self) -> ModelFacts:
         """What a bundle keeps of this. Raises `ConfigError` where no tokenizer was read."""

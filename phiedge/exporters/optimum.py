@@ -8,8 +8,8 @@
     build(config).inputs
 
 It tells Optimum what `phiedge.exporters.graph_io` states and adds nothing of its own. Optimum's base package is enough;
-optimum-onnx is not used (docs/decisions/0202-optimum.md). Importing this imports Optimum and transformers, so nothing
-on a device does.
+why optimum-onnx is not used stands in docs/decisions/0202-why-optimum-without-optimum-onnx.md. Importing this imports
+Optimum, transformers and torch.
 """
 
 from collections.abc import Mapping

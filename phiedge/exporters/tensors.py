@@ -7,7 +7,7 @@ code; for the 15B the table has 695 entries and 15 119 518 144 parameters.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from phiedge.exporters.config import ModelConfig
@@ -34,17 +34,18 @@ class TensorSpec:
         return count
 
 
-def tensor_table(config: "ModelConfig") -> dict[str, TensorSpec]:
-    """Name to expectation, in the order of the forward pass."""
-    used = dict(_used(config))
-    unused = dict(_unused(config))
-    assert not used.keys() & unused.keys(), "a tensor is either used or unused"
-    return {name: TensorSpec(shape=shape, used=True) for name, shape in used.items()} | {
-        name: TensorSpec(shape=shape, used=False) for name, shape in unused.items()
-    }
+Shapes: TypeAlias = Iterator[tuple[str, tuple[int, ...]]]
 
 
-Shapes = Iterator[tuple[str, tuple[int, ...]]]
+def expected_tensors(config: "ModelConfig") -> Iterator[tuple[str, TensorSpec]]:
+    """Every tensor's name and expectation: the used ones in the order of the forward pass, then the others.
+
+    One at a time, so that a configuration with an absurd number of layers costs no more than its first missing tensor.
+    """
+    for name, shape in _used(config):
+        yield name, TensorSpec(shape=shape, used=True)
+    for name, shape in _unused(config):
+        yield name, TensorSpec(shape=shape, used=False)
 
 
 def _used(config: "ModelConfig") -> Shapes:

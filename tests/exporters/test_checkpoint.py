@@ -82,7 +82,6 @@ def test_a_weight_that_is_not_finite_is_named_with_its_index(tmp_path: Path, dty
     broken[41, 7] = broken[41, 9] = broken[100, 0] = value
     path = write_checkpoint(tmp_path / "model", dtype=dtype, replace={GATE_UP: broken})
     with open_checkpoint(path) as model:
-        model.check()
         for read in (
             lambda: model.float32(GATE_UP),
             lambda: model.float32(GATE_UP, slice(41, 50)),
@@ -143,6 +142,16 @@ def test_a_decoder_layer_too_many_is_not_left_out_silently(tmp_path: Path) -> No
     change_config(path, num_hidden_layers=1)
     with open_checkpoint(path) as model, pytest.raises(TensorError, match=r"does not have: model\.layers\.1\."):
         model.check()
+
+
+def test_an_absurd_number_of_layers_is_refused_at_its_first_missing_tensor(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "model")
+    change_config(path, num_hidden_layers=10**15)
+    with open_checkpoint(path) as model:
+        with pytest.raises(
+            TensorError, match=r"lacks the tensor model\.layers\.2\.input_layernorm\.weight of shape \[64\]"
+        ):
+            model.check()
 
 
 def test_a_misshapen_tensor_is_named_with_both_shapes(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def write_checkpoint(
     if shards == 1:
         write_safetensors(path / "model.safetensors", tensors, dtype)
         return path
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for index in range(shards):
         file = path / f"model-{index + 1:05d}-of-{shards:05d}.safetensors"
         part = names[index * len(names) // shards : (index + 1) * len(names) // shards]
