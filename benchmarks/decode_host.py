@@ -17,6 +17,7 @@ import phiedge
 from benchmarks.record import add_options, publish, summary
 
 _QUESTIONS = ("Which button pays?", "What is the price of the item on the left?", "How many items are on the shelf?")
+SMALLEST_CAPACITY = 512  # a question and some of an answer must fit
 _GREEDY = {"temperature": 0.0}
 _SAMPLED = {"temperature": 0.8, "top_p": 0.95}
 
@@ -75,7 +76,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     largest = phiedge.Bundle.open(options.bundle).manifest.dialects["ort"].max_context
-    capacities = (largest // 16, largest // 4, largest)
+    capacities = sorted({max(SMALLEST_CAPACITY, largest // part) for part in (16, 4, 1)})
 
     cases = {"greedy": (_GREEDY, largest), "sampled": (_SAMPLED, largest)}
     cases |= {f"capacity {capacity}": (_GREEDY, capacity) for capacity in capacities}

@@ -156,6 +156,9 @@ def report(replies: dict[int, list[dict]], *, bytes_per_token: int, kv_bytes: in
             "bytes_per_token": int(moved),
             "share_of_bandwidth": round(moved / 1e9 / gbps / (step["median"] / 1e3), 3),
         }
+        host_us = [spent / 1e3 for reply in rounds for spent in reply.get("host_ns", ())]
+        if host_us:  # only phiedge tells how much of a step is outside ONNX Runtime
+            found[f"prompt {length}"]["host_us_per_token"] = summary(host_us, digits=1)
     return found
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from benchmarks.decode_host import TimedRun
 from benchmarks.machine import peak_rss_bytes
 from phiedge import __version__
 from phiedge.bundle import Table
@@ -36,6 +37,7 @@ class Decoder:
             dtype=self._engine.cache_dtype,
         )
         self._engine.bind(self._cache.layer_views())
+        self._engine._run = self._timed = TimedRun(self._engine._run)
         self._chunk_tokens = chunk_tokens
         self._rows = aligned_zeros((max_context, facts.hidden_size), self._engine.input_dtype)
         table = Table(file="embed_tokens.bin", dtype="bfloat16", shape=(facts.vocab_size, facts.hidden_size))
@@ -67,13 +69,16 @@ class Decoder:
         begun_ns = time.perf_counter_ns()
         token = self._sampler.choose(self.prefill(tokens))
         first_ns = time.perf_counter_ns() - begun_ns
-        made, steps_ns = [token], []
+        made, steps_ns, host_ns = [token], [], []
         for _ in range(steps):
+            inside_ns = self._timed.spent_ns
             begun_ns = time.perf_counter_ns()
             token = self._sampler.choose(self.step(token))
             steps_ns.append(time.perf_counter_ns() - begun_ns)
+            host_ns.append(steps_ns[-1] - (self._timed.spent_ns - inside_ns))
             made.append(token)
-        return {"first_ns": first_ns, "steps_ns": steps_ns, "tokens": [int(token) for token in made]}
+        tokens_made = [int(token) for token in made]
+        return {"first_ns": first_ns, "steps_ns": steps_ns, "host_ns": host_ns, "tokens": tokens_made}
 
 
 def main() -> None:
