@@ -13,12 +13,14 @@ from phiedge.errors import SessionError, UsageError
 
 Logits = npt.NDArray[np.float32]
 
+_BLOCK = 512
+_FLOORS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 0.0)
 _COLDEST, _HOTTEST = 0.01, 100.0  # beyond, float32 weights are all zero or all one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How to choose: `temperature` 0 is greedy, and then `top_p` and `seed` would have no effect and are refused."""
+    """How to choose: `temperature` 0 is greedy, which is the same with any `seed` and refuses a `top_p`."""
 
     temperature: float = 0.0
     top_p: float = 1.0
@@ -33,16 +35,19 @@ class Sampling:
             raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}")
         if self.seed is not None and self.seed < 0:
             raise UsageError(f"seed must not be negative, not {self.seed}")
-        if self.temperature == 0.0 and (self.top_p != 1.0 or self.seed is not None):
-            given = "top_p" if self.top_p != 1.0 else "seed"
-            raise UsageError(f"{given} has no effect at temperature 0", remedy="give a temperature, such as 0.8")
+        if self.temperature == 0.0 and self.top_p != 1.0:
+            raise UsageError(
+                f"top_p {self.top_p} has no effect at temperature 0", remedy="give a temperature, such as 0.8"
+            )
 
 
 class Sampler:
     """Chooses tokens from logits over a vocabulary of `vocab_size`; `start` it for every request."""
 
     def __init__(self, vocab_size: int) -> None:
-        self._weights = np.empty(vocab_size, dtype=np.float32)
+        padded = np.zeros(-(-vocab_size // _BLOCK) * _BLOCK, dtype=np.float32)
+        self._blocks = padded.reshape(-1, _BLOCK)  # the padding has no weight
+        self._weights = padded[:vocab_size]
         self._sampling = Sampling()
         self._random = np.random.default_rng(0)
 
@@ -60,25 +65,33 @@ class Sampler:
             raise SessionError(f"the model gave {top} as the highest logit", remedy="check the bundle: phiedge verify")
         if self._sampling.temperature == 0.0:
             return best
-        return self._draw(logits, top)
+        np.subtract(logits, np.float32(top), out=self._weights)
+        np.divide(self._weights, np.float32(self._sampling.temperature), out=self._weights)
+        np.exp(self._weights, out=self._weights)
+        return self._draw() if self._sampling.top_p == 1.0 else self._draw_from_nucleus()
 
-    def _draw(self, logits: Logits, top: float) -> int:
-        weights, sampling = self._weights, self._sampling
-        np.subtract(logits, np.float32(top), out=weights)
-        np.divide(weights, np.float32(sampling.temperature), out=weights)
-        np.exp(weights, out=weights)
-        if sampling.top_p == 1.0:
-            return self._pick(np.cumsum(weights, dtype=np.float64))
-        # Tokens below this weight hold less than 1 - top_p together, so the nucleus is complete without them.
-        total = float(weights.sum(dtype=np.float64))
-        floor = (1.0 - sampling.top_p) * total / weights.size
-        candidates = np.flatnonzero(weights >= floor)
+    def _draw(self) -> int:
+        """Draw from all tokens: first the block, then the token in it, as one running sum of all would be slow."""
+        block_ends = np.cumsum(self._blocks.sum(axis=1), dtype=np.float64)
+        target = self._random.random() * block_ends[-1]
+        block = _place(block_ends, target)
+        begin = block_ends[block - 1] if block else 0.0
+        return block * _BLOCK + _place(np.cumsum(self._blocks[block], dtype=np.float64), target - begin)
+
+    def _draw_from_nucleus(self) -> int:
+        """Draw from the fewest tokens that have `top_p` of the probability, the likeliest first."""
+        weights = self._weights
+        wanted = self._sampling.top_p * float(self._blocks.sum(axis=1).sum(dtype=np.float64))
+        for floor in _FLOORS:  # the likeliest token has weight 1; mostly a few tokens have nearly all the weight
+            candidates = np.flatnonzero(weights >= floor)
+            if weights[candidates].sum(dtype=np.float64) >= wanted:
+                break
         candidates = candidates[np.argsort(-weights[candidates], kind="stable")]
-        cumulative = np.cumsum(weights[candidates], dtype=np.float64)
-        nucleus = int(np.searchsorted(cumulative, sampling.top_p * total)) + 1
-        return int(candidates[self._pick(cumulative[:nucleus])])
+        ends = np.cumsum(weights[candidates], dtype=np.float64)
+        nucleus = ends[: int(np.searchsorted(ends, wanted)) + 1]
+        return int(candidates[_place(nucleus, self._random.random() * nucleus[-1])])
 
-    def _pick(self, cumulative: npt.NDArray[np.float64]) -> int:
-        """A place drawn in proportion to the steps of `cumulative`; places with no weight are never drawn."""
-        drawn = int(np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right"))
-        return min(drawn, cumulative.size - 1)
+
+def _place(ends: npt.NDArray[np.float64], target: float) -> int:
+    """Which interval of a running sum `target` falls into; never one of no width, whatever was rounded on the way."""
+    return int(np.searchsorted(ends, min(target, np.nextafter(ends[-1], 0.0)), side="right"))

@@ -48,13 +48,13 @@ class Session:
 
     @staticmethod
     def open(
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | Bundle,
         *,
         max_context: int | None = None,
         threads: int | None = None,
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
     ) -> "Session":
-        """Open the bundle at `path` and allocate everything.
+        """Open the bundle at `path`, or one that is open already, and allocate everything.
 
         `max_context` is the number of positions for prompt, pictures and answer together, by default all that the
         bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
@@ -62,7 +62,7 @@ class Session:
         `SessionError`.
         """
         begun_ns = time.perf_counter_ns()
-        bundle = Bundle.open(path)
+        bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         model = LoadedModel(bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens)
         return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns)
 
@@ -190,6 +190,34 @@ class Session:
             _, plan, pictures = _prepare(model, request, watch, room=0)
             model.write_rows(plan, pictures, watch)
             return model.prefill(plan.length).copy()
+        except RunStoppedError:
+            raise SessionError("the request was cancelled before its logits were there") from None
+        finally:
+            self._end()
+
+    def forced_logits(
+        self,
+        prompt: str,
+        continuation: Sequence[int],
+        images: Iterable[ImageSource] = (),
+        *,
+        think: ThinkMode = "auto",
+        raw: bool = False,
+    ) -> npt.NDArray[np.float32]:
+        """The logits `[1 + len(continuation), vocab]` after the prompt and after each token of `continuation`.
+
+        The tokens go through the decode steps that an answer goes through, whatever the model would have said itself:
+        what `goldens.py` compares between machines, and an export between precisions. Errors as `generate`.
+        """
+        request = Request(prompt=prompt, images=images, think=think, raw=raw)
+        model = self._begin()
+        try:
+            watch = Stopwatch()
+            _, plan, pictures = _prepare(model, request, watch, room=len(continuation))
+            model.write_rows(plan, pictures, watch)
+            rows = [model.prefill(plan.length).copy()]
+            rows += [model.step(token).copy() for token in continuation]
+            return np.stack(rows)
         except RunStoppedError:
             raise SessionError("the request was cancelled before its logits were there") from None
         finally:
