@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from phiedge.bundle import Bundle
 from phiedge.engines.onnxruntime import BACKEND, RunStoppedError
-from phiedge.errors import SessionBusyError, SessionClosedError, SessionError
+from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.merge import RowPlan, plan_rows
@@ -184,16 +184,8 @@ class Session:
             history=history,
             max_visual_tokens=max_visual_tokens,
         )
-        model = self._begin()
-        try:
-            watch = Stopwatch()
-            _, plan, pictures = _prepare(model, request, watch, room=0)
-            model.write_rows(plan, pictures, watch)
-            return model.prefill(plan.length).copy()
-        except RunStoppedError:
-            raise SessionError("the request was cancelled before its logits were there") from None
-        finally:
-            self._end()
+        logits: npt.NDArray[np.float32] = self._forced_logits(request, ())[0]
+        return logits
 
     def forced_logits(
         self,
@@ -210,18 +202,7 @@ class Session:
         what `goldens.py` compares between machines, and an export between precisions. Errors as `generate`.
         """
         request = Request(prompt=prompt, images=images, think=think, raw=raw)
-        model = self._begin()
-        try:
-            watch = Stopwatch()
-            _, plan, pictures = _prepare(model, request, watch, room=len(continuation))
-            model.write_rows(plan, pictures, watch)
-            rows = [model.prefill(plan.length).copy()]
-            rows += [model.step(token).copy() for token in continuation]
-            return np.stack(rows)
-        except RunStoppedError:
-            raise SessionError("the request was cancelled before its logits were there") from None
-        finally:
-            self._end()
+        return self._forced_logits(request, continuation)
 
     def cancel(self) -> None:
         """End the request that is running, if any, from another thread; it gives a result with what there is so far."""
@@ -283,6 +264,26 @@ class Session:
         if rest is not None:
             yield rest
         yield Event(kind="done", result=self._result(transcript, plan, finish, watch))
+
+    def _forced_logits(self, request: Request, continuation: Sequence[int]) -> npt.NDArray[np.float32]:
+        model = self._begin()
+        try:
+            vocab_size = model.facts.vocab_size
+            for token in continuation:
+                if not 0 <= token < vocab_size:
+                    raise UsageError(f"there is no token {token}; the vocabulary has {vocab_size}, from 0 on")
+            watch = Stopwatch()
+            _, plan, pictures = _prepare(model, request, watch, room=len(continuation))
+            logits = np.empty((1 + len(continuation), vocab_size), dtype=np.float32)
+            model.write_rows(plan, pictures, watch)
+            logits[0] = model.prefill(plan.length)
+            for place, token in enumerate(continuation, start=1):
+                logits[place] = model.step(token)
+            return logits
+        except RunStoppedError:
+            raise SessionError("the request was cancelled before its logits were there") from None
+        finally:
+            self._end()
 
     def _result(self, transcript: Transcript, plan: RowPlan, finish: FinishReason, watch: Stopwatch) -> Result:
         return Result(

@@ -57,6 +57,34 @@ def test_questions_are_answered_as_the_publishers_rendering_is(session, oracle, 
     assert (result.tokens.thinking > 0) == (think == "on")
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_logits_after_forced_tokens_are_the_publishers(session: Session, oracle, name: str) -> None:
+    case = oracle.case(name)
+    logits = session.forced_logits(case.prompt, case.greedy[:-1], case.images, raw=True)
+    np.testing.assert_allclose(logits, case["step_logits"], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("token", [-1, 512])
+def test_a_forced_token_outside_the_vocabulary_is_refused(session: Session, token: int) -> None:
+    with pytest.raises(UsageError, match=f"no token {token}; the vocabulary has 512"):
+        session.forced_logits("Hello?", [3, token])
+
+
+def test_forced_tokens_must_fit_as_well(oracle_bundle, oracle) -> None:
+    with Session.open(oracle_bundle.path, max_context=53) as session:
+        prompt = oracle.case("text").prompt
+        assert session.forced_logits(prompt, [1, 2], raw=True).shape == (3, 512)
+        with pytest.raises(ContextLengthError):
+            session.forced_logits(prompt, [1, 2, 3], raw=True)
+
+
+def test_a_session_opens_on_a_bundle_that_is_open_already(oracle_bundle, session: Session) -> None:
+    with Session.open(oracle_bundle, max_context=100) as other:
+        assert other.max_context == 100
+        assert other.bundle is oracle_bundle
+        assert np.array_equal(other.logits("Hello?"), session.logits("Hello?"))
+
+
 def test_the_publishers_cut_is_reproduced_where_it_is_asked_for(altered_bundle, oracle) -> None:
     case = oracle.case("img1_trunc")
     # The answer runs over the stop token, as the oracle's does.
