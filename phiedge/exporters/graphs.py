@@ -86,22 +86,24 @@ def write_graphs(
     used = [name for name, spec in config.tensors().items() if spec.used]
     check_consumed([*vision.sources(), *decoder.sources(), EMBEDDING_TABLE, POSITION_TABLE], used)
 
-    files: list[str] = []
+    embed_tokens = write_embeddings(checkpoint, out_dir, progress=progress)
+    positions = write_positions(checkpoint, out_dir)
+    files = [embed_tokens.file, positions.file]
     report: list[QuantisedTensor] = []
     for draft in (vision, decoder):
         name_nodes(draft.graph)
         path = out_dir / f"{draft.graph.name}.{dialect}.onnx"
         report += save_graph(draft, checkpoint, quantiser, path, progress=progress)
         files += [path.name, _data_path(path).name]
-    embed_tokens = write_embeddings(checkpoint, out_dir, progress=progress)
-    positions = write_positions(checkpoint, out_dir)
     return GraphFacts(
         dialect=dialect,
-        graphs=Dialect(vision=files[0], decoder=files[2], opset=OPSET, max_context=max_context),
+        graphs=Dialect(
+            vision=f"vision.{dialect}.onnx", decoder=f"decoder.{dialect}.onnx", opset=OPSET, max_context=max_context
+        ),
         embed_tokens=embed_tokens,
         positions=positions,
         quantised=tuple(report),
-        files=(*files, embed_tokens.file, positions.file),
+        files=tuple(files),
     )
 
 

@@ -126,7 +126,9 @@ def choose_precision(name: str, *, sm: int | None, group_size: int | None = None
         if group_size is not None:
             raise UsageError(f"{name} has no groups of weights", remedy="leave the group size out, or use int4")
         return PrecisionChoice(plan=plan)
-    plan = replace(plan, group_size=group_size or (32 if sm is None else 128))
+    if group_size is None:
+        group_size = 32 if sm is None else 128
+    plan = replace(plan, group_size=group_size)
     wants_fp8 = name == "auto" and sm in FP8_SM
     note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)

@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+
+from phiedge.errors import UsageError
+from phiedge.exporters.precision import FP16, INT4, PLANS, choose_precision
+
+
+@pytest.mark.parametrize(("sm", "group_size"), [(None, 32), (87, 128), (86, 128), (120, 128)])
+def test_auto_is_int4_with_the_groups_that_the_target_wants(sm, group_size) -> None:
+    plan = choose_precision("auto", sm=sm).plan
+    assert plan == replace(INT4, group_size=group_size)
+
+
+def test_auto_says_where_fp8_would_be_better() -> None:
+    assert "fp8" in (choose_precision("auto", sm=120).note or "")
+    assert choose_precision("auto", sm=87).note is None
+    assert choose_precision("int4", sm=120).note is None
+
+
+def test_a_smaller_group_can_be_asked_for() -> None:
+    assert choose_precision("int4", sm=87, group_size=64).plan.group_size == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message", "remedy"),
+    [
+        ("fp8", {}, "fp8 needs calibrated activation scales", "use --precision int4"),
+        ("int3", {}, "unknown precision 'int3'", "use one of auto, fp32, fp16, int4"),
+        ("fp16", {"group_size": 32}, "fp16 has no groups", "leave the group size out"),
+        ("int4", {"group_size": 48}, "a group of 48 weights", "use one of 128, 64, 32"),
+        ("int4", {"group_size": 0}, "a group of 0 weights", "use one of 128, 64, 32"),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(name, options, message, remedy) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        choose_precision(name, sm=87, **options)
+    assert remedy in (caught.value.remedy or "")
+
+
+def test_the_manifest_records_the_plan_with_the_checkpoints_own_embeddings() -> None:
+    record = INT4.record(embed_tokens="bfloat16")
+    assert (record.name, record.decoder, record.lm_head, record.embed_tokens) == ("int4", "int4", "int8", "bfloat16")
+    assert record.group_size == 32
+
+
+def test_only_int4_has_integers() -> None:
+    assert {name: (plan.decoder_bits, plan.lm_head_bits) for name, plan in PLANS.items()} == {
+        "fp32": (None, None),
+        "fp16": (None, None),
+        "int4": (4, 8),
+    }
+    assert FP16.group_size is None
