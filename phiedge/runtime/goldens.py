@@ -89,7 +89,7 @@ def save(goldens: Sequence[Golden], path: Path) -> None:
         arrays[f"{k}.logits"] = golden.logits
         for p, picture in enumerate(golden.question.pictures):
             arrays[f"{k}.picture.{p}"] = picture
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
 
 
 def load(bundle: Bundle) -> list[Golden]:
@@ -102,7 +102,9 @@ def load(bundle: Bundle) -> list[Golden]:
             index = json.loads(arrays["index"].tobytes())
             return [_read(arrays, k, entry) for k, entry in enumerate(index)]
     except (KeyError, TypeError, ValueError, OSError) as error:
-        raise BundleError(f"{bundle.path}: {name} holds no goldens: {error}", remedy="export the bundle again") from error
+        raise BundleError(
+            f"{bundle.path}: {name} holds no goldens: {error}", remedy="export the bundle again"
+        ) from error
 
 
 def check(bundle: Bundle) -> list[GoldenCheck]:

@@ -1,0 +1,138 @@
+"""`phiedge run`: ask a bundle a question."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiedge.cli.console import JsonOption, emit_json, show_table
+from phiedge.cli.verbs import verb_app
+from phiedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from phiedge.runtime.prompt import ThinkMode
+    from phiedge.runtime.result import Event, Result
+
+app = verb_app()
+
+
+@app.command()
+def run(
+    bundle: Annotated[Path, typer.Argument(help="The directory that `phiedge export -o` wrote.", show_default=False)],
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="The question. `<image>` in it says where a picture goes.")
+    ],
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="A picture; give it again for more, in order.")
+    ] = None,
+    think: Annotated[
+        str, typer.Option("--think", help="auto (the model decides), on (reason first) or off (answer at once).")
+    ] = "auto",
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Stop after so many tokens.")] = 512,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 always takes the likeliest token.")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="With a temperature: the share of likelihood to draw from.")
+    ] = 1.0,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", help="With a temperature: the same seed, the same answer.", show_default=False),
+    ] = None,
+    max_context: Annotated[
+        int | None,
+        typer.Option(
+            "--max-context", help="Tokens to hold memory for. By default what it was exported for.", show_default=False
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="By default the physical cores.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a bundle a question, with or without pictures.
+
+    The answer is printed as it comes, the thinking before it on stderr, and then where the time went. A question that does
+    not fit the context is refused with the numbers.
+
+    Examples:
+
+      phiedge run bundle --image screen.png --prompt "What number is on the display?"
+
+      phiedge run bundle -i before.png -i after.png -p "What has changed?" --think on --json
+    """
+    from phiedge.runtime.session import Session
+
+    with Session.open(bundle, max_context=max_context, threads=threads) as session:
+        events = session.stream(
+            prompt,
+            image or [],
+            think=_think_mode(think),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+        if as_json:
+            emit_json(_last(events).as_dict())
+        else:
+            _show(_print_as_it_comes(events))
+
+
+def _think_mode(word: str) -> "ThinkMode":
+    if word == "auto" or word == "on" or word == "off":
+        return word
+    raise UsageError(f"there is no think mode {word!r}", remedy="use --think auto, on or off")
+
+
+def _last(events: "Iterator[Event]") -> "Result":
+    result = None
+    for event in events:
+        result = event.result
+    assert result is not None
+    return result
+
+
+def _print_as_it_comes(events: "Iterator[Event]") -> "Result":
+    dim, plain = ("\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    was_thinking, result = False, None
+    for event in events:
+        if event.kind == "thinking" and event.text:
+            print(f"{dim}{event.text}{plain}", end="", file=sys.stderr, flush=True)
+            was_thinking = True
+        elif event.kind == "answer" and event.text:
+            if was_thinking:
+                print(file=sys.stderr, flush=True)
+                was_thinking = False
+            print(event.text, end="", flush=True)
+        result = event.result
+    print(flush=True)
+    assert result is not None
+    return result
+
+
+def _show(result: "Result") -> None:
+    times, tokens = result.timings_ms, result.tokens
+    read, written = tokens.prompt + tokens.visual, len(result.token_ids)
+    rows = [
+        ("load", times.load, "once per session"),
+        ("preprocess", times.preprocess, ""),
+        ("vision", times.vision, f"{tokens.visual} visual tokens"),
+        ("prefill", times.prefill, f"{read} tokens" + _rate(read, times.prefill)),
+    ]
+    if times.first_token is not None:
+        rows.append(("first token", times.first_token, "from the start of the request"))
+    steps = written - 1
+    rows.append(
+        ("decode", times.decode, f"{steps} steps" + (f", {times.decode / steps:.2f} ms each" if steps > 0 else ""))
+    )
+    rows.append(("total", times.total, "without load"))
+    print()
+    show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")
+    if result.finish_reason != "stop":
+        print(f"finished by: {result.finish_reason}", file=sys.stderr)
+
+
+def _rate(count: int, milliseconds: float) -> str:
+    return f", {1000 * count / milliseconds:,.0f} per second" if milliseconds > 0 else ""
