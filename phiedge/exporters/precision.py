@@ -7,8 +7,9 @@
 | int4 | stored float16, computed float32 | int4 groups   | int8 groups    | float32                    |
 
 Groups are symmetric runs of `group_size` weights along K with one scale: 32 on a CPU, where the kernel rounds
-activations in the same groups, and 128 on GPUs, whose INT4 kernels want it (docs/decisions/0303-group-size.md). The
-embedding table keeps the checkpoint's own type: it is looked up, never multiplied.
+activations in the same groups, and 128 on GPUs, whose INT4 kernels want it
+(docs/decisions/0403-what-group-size-for-which-target.md). The embedding table keeps the checkpoint's own type: it is
+looked up, never multiplied.
 """
 
 from dataclasses import dataclass, replace

@@ -7,7 +7,7 @@
     contract.py    what may be left in a graph when all passes are done
 
 Every pass is one function that rewrites all that it understands and leaves the rest alone; the contract then names what
-should not be there. Why these operators: docs/decisions/0102-attention-on-onnx-runtime.md.
+should not be there. Why these operators: docs/decisions/0402-why-fused-attention-on-onnx-runtime.md.
 """
 
 from phiedge.exporters.dialects.ort.attention import use_group_query_attention, use_multi_head_attention

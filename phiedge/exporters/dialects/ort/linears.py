@@ -11,7 +11,8 @@ from phiedge.exporters.trace import SCOPE
 from phiedge.exporters.weights import FloatFill, GroupedFill, Slot
 
 LM_HEAD = "lm_head.weight"
-# The kernel may round activations to int8, in the same groups as the weights: 1.7 times as fast on CPUs as float32.
+# The kernel may round activations to int8, in the same groups as the weights: twice the speed on a CPU for about half
+# a percent of error, beside the tenth that 4 bits cost (docs/decisions/0403-what-group-size-for-which-target.md).
 ACCURACY_LEVEL = 4
 
 
