@@ -44,6 +44,7 @@ class Decoder:
         # The embedding table is all of a bundle that this needs.
         manifest = SimpleNamespace(embed_tokens=table)
         self._embeddings = EmbeddingTable(SimpleNamespace(manifest=manifest, file=lambda name: graphs / name))
+        self._next_row = self._embeddings.writer(self._engine.row)
         self._sampler = Sampler(facts.vocab_size)
 
     def prefill(self, tokens):
@@ -60,7 +61,7 @@ class Decoder:
 
     def step(self, token):
         """The logits after one more token."""
-        self._embeddings.copy_row(token, self._engine.row)
+        self._next_row.write(token)
         logits = self._engine.step(past=self._cache.length)
         self._cache.commit(1)
         return logits

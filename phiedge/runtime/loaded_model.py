@@ -58,6 +58,7 @@ class LoadedModel:
 
         self._chunk_tokens = chunk_tokens
         self._embeddings = EmbeddingTable(bundle)
+        self._next_row = self._embeddings.writer(self._decoder.row)
         self._patchifier = Patchifier(facts.patch_size, self._vision.input_dtype)
         self._positions = PositionTable(
             read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype
@@ -96,7 +97,7 @@ class LoadedModel:
 
     def step(self, token: int) -> Logits:
         """Run one more token; returns the logits after it, in the array that the next step overwrites."""
-        self._embeddings.copy_row(token, self._decoder.row)
+        self._next_row.write(token)
         logits: Logits = self._decoder.step(past=self._cache.length)
         self._cache.commit(1)
         return logits

@@ -4,6 +4,7 @@ All working memory is made with the sampler, so that a step over a vocabulary of
 little and nothing that grows with the answer.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ class Sampler:
         """The next token for `logits: [vocab_size]`. Raises `SessionError` if the best of them is not a number."""
         best = int(logits.argmax())
         top = float(logits[best])
-        if not np.isfinite(top):  # argmax returns the first NaN, so this one value speaks for all
+        if not math.isfinite(top):  # argmax returns the first NaN, so this one value speaks for all
             raise SessionError(f"the model gave {top} as the highest logit", remedy="check the bundle: phiedge verify")
         if self._sampling.temperature == 0.0:
             return best
@@ -79,17 +80,30 @@ class Sampler:
         return block * _BLOCK + _place(np.cumsum(self._blocks[block], dtype=np.float64), target - begin)
 
     def _draw_from_nucleus(self) -> int:
-        """Draw from the fewest tokens that have `top_p` of the probability, the likeliest first."""
+        """Draw from the fewest tokens that have `top_p` of the probability."""
+        nucleus = self._nucleus()
+        ends = np.cumsum(self._weights[nucleus], dtype=np.float64)
+        return int(nucleus[_place(ends, self._random.random() * ends[-1])])
+
+    def _nucleus(self) -> npt.NDArray[np.intp]:
+        """The fewest tokens that have `top_p` of the probability, by id; of equal ones at the edge, the lowest ids.
+
+        Only weights are sorted, not ids with them, and only those that a rough first cut leaves: a flat distribution
+        over a hundred thousand tokens would else take longer to sort than a step takes to compute.
+        """
         weights = self._weights
         wanted = self._sampling.top_p * float(self._blocks.sum(axis=1).sum(dtype=np.float64))
         for floor in _FLOORS:  # the likeliest token has weight 1; mostly a few tokens have nearly all the weight
-            candidates = np.flatnonzero(weights >= floor)
-            if weights[candidates].sum(dtype=np.float64) >= wanted:
+            likely = weights[weights >= floor]
+            if likely.sum(dtype=np.float64) >= wanted:
                 break
-        candidates = candidates[np.argsort(-weights[candidates], kind="stable")]
-        ends = np.cumsum(weights[candidates], dtype=np.float64)
-        nucleus = ends[: int(np.searchsorted(ends, wanted)) + 1]
-        return int(candidates[_place(nucleus, self._random.random() * nucleus[-1])])
+        descending = np.sort(likely)[::-1]
+        size = int(np.searchsorted(np.cumsum(descending, dtype=np.float64), wanted)) + 1
+        size = min(size, descending.size)
+        edge = descending[size - 1]
+        nucleus = np.flatnonzero(weights >= edge)
+        surplus = nucleus.size - size
+        return np.delete(nucleus, np.flatnonzero(weights[nucleus] == edge)[-surplus:]) if surplus else nucleus
 
 
 def _place(ends: npt.NDArray[np.float64], target: float) -> int:

@@ -33,7 +33,8 @@ class Tokenizer:
         self.think_text = self.text_of(facts.think_token_id)
         self.end_think_text = self.text_of(facts.end_think_token_id)
         self.nothink_text = self.text_of(facts.nothink_token_id)
-        self._bytes: dict[int, bytes] = {}
+        # All of them now: asking the library in the middle of an answer costs more than the table does.
+        self._bytes = self._spell_out(facts.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         """The ids of one piece of text; control tokens in it become their ids, and nothing is added at its ends."""
@@ -49,11 +50,14 @@ class Tokenizer:
 
     def bytes_of(self, token: int) -> bytes:
         """What a token adds to the text, in UTF-8 bytes, possibly part of a character; nothing for a control token."""
-        found = self._bytes.get(token)
-        if found is None:
-            spelling = None if token in self._special_ids else self._tokenizer.id_to_token(token)
-            found = self._bytes[token] = b"" if spelling is None else _unspell(spelling)
-        return found
+        return self._bytes[token]
+
+    def _spell_out(self, vocab_size: int) -> list[bytes]:
+        spelled = [b""] * vocab_size
+        for spelling, token in self._tokenizer.get_vocab(with_added_tokens=True).items():
+            if token not in self._special_ids:
+                spelled[token] = _unspell(spelling)
+        return spelled
 
     def _check(self, path: Path, facts: ModelFacts) -> None:
         if type(self._tokenizer.decoder).__name__ != "ByteLevel":

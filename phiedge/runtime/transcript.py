@@ -1,7 +1,5 @@
 """The written tokens of one request, sorted into thinking and answer as they come."""
 
-import numpy as np
-
 from phiedge.bundle import ModelFacts
 from phiedge.runtime.result import Channel, Event
 from phiedge.runtime.tokens import Detokeniser, Tokenizer
@@ -38,23 +36,23 @@ class Transcript:
         # A begin-of-text token in an answer means that the model has run past its end.
         self._stop_ids = frozenset((*facts.eos_token_ids, facts.bos_token_id))
         self._detokeniser = Detokeniser(tokenizer)
-        self._ids = np.empty(capacity, dtype=np.int32)
-        self._count = 0
+        self._ids: list[int] = []
+        self._capacity = capacity
         self._channel: Channel = "thinking" if starts_thinking else "answer"
         self._texts: dict[Channel, _Text] = {"thinking": _Text(), "answer": _Text()}
 
     @property
     def count(self) -> int:
         """How many tokens were taken."""
-        return self._count
+        return len(self._ids)
 
     @property
     def full(self) -> bool:
-        return self._count == self._ids.size
+        return len(self._ids) == self._capacity
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        return tuple(self._ids[: self._count].tolist())
+        return tuple(self._ids)
 
     def text(self, channel: Channel) -> str:
         return str(self._texts[channel])
@@ -68,8 +66,7 @@ class Transcript:
 
     def add(self, token: int) -> Event:
         """Take `token` and tell what it adds to which text. The last token also brings what was still incomplete."""
-        self._ids[self._count] = token
-        self._count += 1
+        self._ids.append(token)
         channel, facts = self._channel, self._facts
         if token == facts.think_token_id:
             return self._turn_to("thinking", token)

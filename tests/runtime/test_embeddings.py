@@ -30,6 +30,23 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 
+ROWS = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bfloat16_bits(VALUES)}
+
+
+@pytest.mark.parametrize("dtype", ROWS)
+@pytest.mark.parametrize("wanted", [np.float32, np.float16])
+def test_a_writer_writes_row_after_row_as_many_rows_at_once(tmp_path: Path, dtype: str, wanted: type) -> None:
+    table = EmbeddingTable(bundle_with(tmp_path, ROWS[dtype], dtype))
+    tokens = (1, 0, 1, 1, 0)
+    at_once = np.full((5, 3), np.nan, wanted)
+    table.copy_rows(tokens, at_once)
+    row = np.full(3, np.nan, wanted)
+    writer = table.writer(row)
+    for token, expected in zip(tokens, at_once, strict=True):
+        writer.write(token)
+        assert np.array_equal(row, expected)
+
+
 def test_single_precision_rows_come_as_stored(tmp_path: Path) -> None:
     out = np.empty((3, 3), np.float32)
     EmbeddingTable(bundle_with(tmp_path, VALUES, "float32")).copy_rows((1, 0, 1), out)
@@ -37,10 +54,9 @@ def test_single_precision_rows_come_as_stored(tmp_path: Path) -> None:
 
 
 def test_half_precision_rows_are_widened_exactly(tmp_path: Path) -> None:
-    stored = VALUES.astype(np.float16)
-    out = np.empty(3, np.float32)
-    EmbeddingTable(bundle_with(tmp_path, stored, "float16")).copy_row(0, out)
-    assert np.array_equal(out, stored[0].astype(np.float32))
+    out = np.empty((2, 3), np.float32)
+    EmbeddingTable(bundle_with(tmp_path, ROWS["float16"], "float16")).copy_rows((0, 1), out)
+    assert np.array_equal(out, ROWS["float16"].astype(np.float32))
 
 
 def test_bfloat16_is_widened_by_its_bits(tmp_path: Path) -> None:
@@ -50,14 +66,12 @@ def test_bfloat16_is_widened_by_its_bits(tmp_path: Path) -> None:
     assert np.array_equal(out.view(np.uint32), every.astype(np.uint32) << 16)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ROWS)
 def test_rows_for_a_half_precision_decoder_are_rounded_once(tmp_path: Path, dtype: str) -> None:
-    stored = {"float32": VALUES, "float16": VALUES.astype(np.float16), "bfloat16": bfloat16_bits(VALUES)}[dtype]
-    bundle = bundle_with(tmp_path, stored, dtype)
-    single, half = np.empty(3, np.float32), np.empty(3, np.float16)
-    table = EmbeddingTable(bundle)
-    table.copy_row(0, single)
-    table.copy_row(0, half)
+    table = EmbeddingTable(bundle_with(tmp_path, ROWS[dtype], dtype))
+    single, half = np.empty((2, 3), np.float32), np.empty((2, 3), np.float16)
+    table.copy_rows((0, 1), single)
+    table.copy_rows((0, 1), half)
     assert np.array_equal(half, single.astype(np.float16))
 
 

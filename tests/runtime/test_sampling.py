@@ -41,6 +41,12 @@ def test_top_p_keeps_the_fewest_tokens_that_reach_it(top_p: float, kept: int) ->
     assert chosen == set(range(kept))
 
 
+@pytest.mark.parametrize(("top_p", "kept"), [(0.2, {0}), (0.26, {0, 1}), (0.51, {0, 1, 2}), (0.9, {0, 1, 2, 3})])
+def test_of_equals_at_the_edge_top_p_keeps_the_lowest_ids(top_p: float, kept: set[int]) -> None:
+    equal = np.zeros(4, np.float32)
+    assert set(draws(Sampling(temperature=1.0, top_p=top_p, seed=0), 500, equal)) == kept
+
+
 def test_top_p_keeps_proportions() -> None:
     counts = np.bincount(draws(Sampling(temperature=1.0, top_p=0.65, seed=0), 20_000), minlength=4) / 20_000
     np.testing.assert_allclose(counts, [4 / 7, 3 / 7, 0, 0], atol=0.015)
