@@ -24,7 +24,7 @@ Message: TypeAlias = Mapping[str, str]
 class Prompt:
     """Token ids around the pictures: `pieces[i]` stands before picture i, the last piece after all of them.
 
-    `starts_thinking` says that the prompt ends with the token that opens the thinking, so that what follows is thought.
+    `starts_thinking` says that the last control token opens the thinking, so that what follows is thought.
     """
 
     pieces: tuple[tuple[int, ...], ...]
@@ -82,8 +82,8 @@ class PromptBuilder:
             )
         if not any(pieces) and images == 0:
             raise PromptError("the prompt has no tokens")
-        ends_with_think = bool(pieces[-1]) and pieces[-1][-1] == self._facts.think_token_id
-        return Prompt(pieces=pieces, starts_thinking=ends_with_think)
+        last_control = next((token for token in reversed(pieces[-1]) if token in self._tokenizer.control_ids), None)
+        return Prompt(pieces=pieces, starts_thinking=last_control == self._facts.think_token_id)
 
     def _mode_mark(self, think: ThinkMode) -> str:
         return {"auto": "", "on": self._tokenizer.think_text, "off": self._tokenizer.nothink_text}[think]

@@ -26,6 +26,7 @@ class Tokenizer:
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(token for token, entry in added.items() if entry.special)
+        self.control_ids = frozenset(added)
         self.control_texts = tuple(entry.content for entry in added.values())
         self._check(path, facts)
         self.bos_text = self.text_of(facts.bos_token_id)

@@ -81,6 +81,22 @@ def test_a_raw_prompt_may_hold_control_tokens_but_not_start_with_the_begin_of_te
         prompts.raw("<|endoftext|><|im_start|>user", images=0)
 
 
+@pytest.mark.parametrize(
+    ("ending", "starts"),
+    [
+        ("<think>", True),
+        ("<think>\n", True),
+        ("<think>so far", True),
+        ("<think>done</think>", False),
+        ("<|dummy_84|>", False),
+        ("", False),
+    ],
+)
+def test_a_raw_prompt_that_ends_in_open_thought_starts_thinking(prompts, ending: str, starts: bool) -> None:
+    rendered = f"<|im_start|>system<|im_sep|>Write <think> first.<|im_end|><|im_start|>assistant<|im_sep|>{ending}"
+    assert prompts.raw(rendered, images=0).starts_thinking == starts
+
+
 @pytest.mark.parametrize("empty", ["", "  \n"])
 def test_an_empty_question_is_refused(prompts, empty: str) -> None:
     with pytest.raises(PromptError, match="is empty"):
