@@ -15,7 +15,8 @@ What is decided here, once:
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -97,40 +98,50 @@ def _from_array(array: npt.NDArray[np.uint8], max_pixels: int) -> Pixels:
 def _from_encoded(data: bytes, name: str, max_pixels: int) -> Pixels:
     if not data:
         raise ImageError(f"{name}: the picture is empty")
-    try:
-        # Pillow's own limit only warns up to twice its size; ours is below it and is checked from the header.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, str(error), max_pixels) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not a picture that can be read", remedy=f"convert it to one of {', '.join(FORMATS)}"
-        ) from error
-    except Exception as error:  # a decoder meeting hostile bytes may raise nearly anything
-        raise ImageError(f"{name} is a damaged picture: {error}") from error
-    with image:
-        return _from_pil(image, name, max_pixels)
+    with _decoding(name, max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return _decoded(image, name, max_pixels)
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:
+    with _decoding(name, max_pixels):
+        return _decoded(image, name, max_pixels)
+
+
+def _decoded(image: Image.Image, name: str, max_pixels: int) -> Pixels:
     _check_size(image.width, image.height, name, max_pixels)
-    if image.format in _MOVING_FORMATS and getattr(image, "n_frames", 1) > 1:
-        frames = getattr(image, "n_frames", 1)
+    frames = getattr(image, "n_frames", 1) if image.format in _MOVING_FORMATS else 1
+    if frames > 1:
         raise ImageError(
             f"{name} has {frames} frames or pages; a picture has one",
             remedy="save the frames that matter as single pictures and give those, in order",
         )
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))
+
+
+@contextmanager
+def _decoding(name: str, max_pixels: int) -> Iterator[None]:
+    """Turns whatever Pillow makes of hostile bytes into an `ImageError`.
+
+    Its warnings are silenced: they tell of damage that does not keep the picture from being read, and of sizes between
+    its limit and twice that, where ours is below it.
+    """
     try:
-        image.load()
-        upright = ImageOps.exif_transpose(image)
-        return np.ascontiguousarray(np.asarray(_to_rgb(upright, name)))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            f"{name} is not a picture that can be read", remedy=f"convert it to one of {', '.join(FORMATS)}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, str(error), max_pixels) from error
     except MemoryError as error:
-        raise ImageError(f"{name} of {image.width}x{image.height} pixels does not fit into memory") from error
-    except Exception as error:  # as above: truncated and malformed data surfaces while decoding
+        raise ImageError(f"{name} does not fit into memory") from error
+    except Exception as error:  # a decoder meeting hostile bytes may raise nearly anything, at any step
         raise ImageError(f"{name} is a damaged picture: {error}") from error
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from phiedge.errors import ImageError
@@ -189,6 +191,27 @@ def test_a_truncated_file_is_refused(kind: str) -> None:
     data = encoded(Image.fromarray(noise), kind)
     with pytest.raises(ImageError):
         load_image(data[: len(data) // 2])
+
+
+def test_damage_that_does_not_matter_is_not_spoken_of(rgb: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description that is cut off"
+    data = encoded(Image.fromarray(rgb), "PNG", exif=exif.tobytes()[:20])
+    assert np.array_equal(load_image(data), rgb)
+
+
+@given(
+    place=st.integers(0, 199), value=st.integers(0, 255), kind=st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+)
+def test_a_changed_byte_gives_a_picture_or_an_image_error(place: int, value: int, kind: str) -> None:
+    pixels = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
+    data = bytearray(encoded(Image.fromarray(pixels), kind))
+    data[place % len(data)] = value
+    try:
+        loaded = load_image(bytes(data))
+    except ImageError:
+        return
+    assert (loaded.ndim, loaded.shape[2], loaded.dtype) == (3, 3, np.uint8)
 
 
 def test_formats_that_run_other_programs_are_not_opened() -> None:
