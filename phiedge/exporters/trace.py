@@ -50,22 +50,17 @@ _EXAMPLE_SIZES = {PATCHES: 7, CHUNK: 5, CAPACITY: 11}
 
 def trace_vision(config: ModelConfig, dtype: FloatType) -> ir.Model:
     """Trace `VisionEncoder`, computing in `dtype`."""
-    return _trace(lambda: VisionEncoder(config), vision_io(config), dtype, {PATCHES: config.max_num_patches})
+    return _trace(lambda: VisionEncoder(config), vision_io(config), dtype)
 
 
 def trace_decoder(config: ModelConfig, dtype: FloatType, *, max_context: int) -> ir.Model:
     """Trace `Decoder`, computing in `dtype`, with rotary tables for `max_context` positions."""
-    return _trace(
-        lambda: Decoder(config, max_context=max_context),
-        decoder_io(config),
-        dtype,
-        {CHUNK: max_context, CAPACITY: max_context},
-    )
+    return _trace(lambda: Decoder(config, max_context=max_context), decoder_io(config), dtype)
 
 
-def _trace(build: Callable[[], nn.Module], io: GraphIO, dtype: FloatType, largest_sizes: Mapping[str, int]) -> ir.Model:
+def _trace(build: Callable[[], nn.Module], io: GraphIO, dtype: FloatType) -> ir.Model:
     _register_schema()
-    axes = {name: Dim(name, min=1, max=size) for name, size in largest_sizes.items()}
+    axes = {name: Dim(name, min=1) for name in _EXAMPLE_SIZES}
     dynamic = [{index: axes[name] for index, name in port.dynamic_axes.items()} for port in io.inputs]
     with _default_dtype(TORCH_DTYPES[dtype]), _quiet(), FakeTensorMode():
         module = build().eval()

@@ -195,6 +195,12 @@ def test_a_group_size_that_does_not_divide_is_refused_and_a_smaller_one_works(fa
     export(fake, tmp_path / "out", precision=INT4)
 
 
+def test_a_context_of_one_token_is_a_context(fake, tmp_path) -> None:
+    facts = export(fake, tmp_path / "out", max_context=1)
+    decoder = CachedDecoder(tmp_path / "out" / facts.graphs.decoder, capacity=1)
+    assert np.isfinite(decoder.run(np.ones((1, 64), np.float32))).all()
+
+
 def test_what_cannot_be_exported_is_refused(fake, tmp_path) -> None:
     with pytest.raises(UsageError, match="unknown dialect 'orto'") as caught:
         export(fake, tmp_path, dialect="orto")
