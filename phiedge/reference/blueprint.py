@@ -1,6 +1,4 @@
-"""Writes everything of the reference checkpoint directory but its weights: configuration, tokenizer, chat template, generation defaults."""
-
-from __future__ import annotations
+"""Everything of the reference checkpoint but its weights: configuration, tokenizer, chat template, defaults."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -13,10 +11,13 @@ from phiedge.reference.network import Shape
 from phiedge.reference.questions import ask
 from phiedge.reference.scenes import LABELS, draw_scene
 
+MIN_NUM_PATCHES, MAX_NUM_PATCHES, MAX_POSITIONS, PUBLISHER_MAX_LENGTH = 64, 256, 4096, 2048
 SPECIAL = ("<|dummy_0|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_sep|>", "<|dummy_84|>", "<|dummy_85|>")
 THINK = ("<think>", "</think>")
-CHAT_TEMPLATE = """\
-<|im_start|>system<|im_sep|>You see kiosk screens and shelves. Reply <think> steps </think> answer, or <|dummy_84|> answer.<|im_end|>
+SYSTEM = "You see kiosk screens and shelves. Reply <think> steps </think> answer, or <|dummy_84|> answer."
+CHAT_TEMPLATE = (
+    f"<|im_start|>system<|im_sep|>{SYSTEM}<|im_end|>\n"
+    """\
 {% for message in messages %}
 {% if message['role'] == 'user' %}
 {{ '<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>' }}
@@ -30,15 +31,16 @@ CHAT_TEMPLATE = """\
 {% if add_generation_prompt %}
 {{ '<|im_start|>assistant<|im_sep|>' }}
 {% endif %}"""
-_EVERYDAY = """Please tell me what you see in this picture. Which button do I press to pay with a card? How much does the bottle cost?
-I want to go back to the menu and start again. Is there anything else on the screen? Where should the robot move next? Look at the shelf
-and count the cans, then compare the prices. The box is on the left, the ball is on the right, above the bottle and below the can. Thank you.
-You are an assistant that helps people at kiosks. Can you read the text on the ticket? Take your time and think step by step. system user
-assistant"""
+)
+_EVERYDAY = """Please tell me what you see in this picture. Which button do I press to pay with a card? How much does
+the bottle cost? I want to go back to the menu and start again. Is there anything else on the screen? Where should the
+robot move next? Look at the shelf and count the cans, then compare the prices. The box is on the left, the ball is on
+the right, above the bottle and below the can. Thank you. You are an assistant that helps people at kiosks. Can you
+read the text on the ticket? Take your time and think step by step. system user assistant"""
 
 
 def train_tokenizer(shape: Shape, scenes: int = 1500) -> Tokenizer:
-    """A byte-level BPE over the questions' language, with the family's special tokens and their strip flags at its end."""
+    """A byte-level BPE over the questions' language; the family's special tokens, with their strip flags, end it."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
@@ -67,7 +69,7 @@ def _corpus(scenes: int) -> Iterator[str]:
                 yield question.thinking
     for _ in range(40):
         yield from _EVERYDAY.split(". ")
-        yield CHAT_TEMPLATE.split("<|im_end|>")[0].removeprefix("<|im_start|>system<|im_sep|>")
+        yield SYSTEM
         yield from LABELS
         yield from (f"{number:02d}" for number in range(100))
         yield from (str(number) for number in range(100))
@@ -75,7 +77,8 @@ def _corpus(scenes: int) -> Iterator[str]:
 
 def write_blueprint(out: Path, shape: Shape, tokenizer: Tokenizer) -> None:
     """Everything but the weights, in the publisher's file names and keys."""
-    ids = {token: tokenizer.token_to_id(token) for token in (*SPECIAL, *THINK)}
+    vocabulary = tokenizer.get_vocab()
+    ids = {token: vocabulary[token] for token in (*SPECIAL, *THINK)}
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
     (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
@@ -123,9 +126,6 @@ def write_blueprint(out: Path, shape: Shape, tokenizer: Tokenizer) -> None:
         | {"tokenizer_class": "PreTrainedTokenizerFast"}
         | special,
     )
-
-
-MIN_NUM_PATCHES, MAX_NUM_PATCHES, MAX_POSITIONS, PUBLISHER_MAX_LENGTH = 64, 256, 4096, 2048
 
 
 def _config(shape: Shape, ids: dict[str, int]) -> dict[str, object]:

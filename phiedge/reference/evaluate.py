@@ -1,4 +1,4 @@
-"""How often the reference model is right on scenes that it was never trained on, by task, and how often chance would be."""
+"""How often the reference model is right on scenes that it was never trained on, by task, and how often chance is."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,15 @@ from typing import Literal, Protocol
 import numpy as np
 from PIL import Image
 
+from phiedge.errors import UsageError
 from phiedge.progress import Progress, silent
 from phiedge.reference.questions import TASKS, Question, ask
 from phiedge.reference.scenes import draw_scene
 
 SUITE = "phiedge-reference-scenes-1"
+SUITE_CONTEXT = 512  # what a question takes at most: 256 tokens of picture, 49 of text, and the answer
 HELD_OUT_SEED = 10**15  # training seeds stay far below
+_ANSWER_TOKENS = 160  # the longest chain of thought that is trained, and room
 Disturbance = Literal["none", "blank", "swap"]
 Think = Literal["auto", "on", "off"]
 
@@ -97,8 +100,11 @@ def evaluate(
 ) -> Score:
     """Ask `per_task` held-out questions of every task.
 
-    "blank" shows an even grey of the same size, "swap" the picture of another question of the task: a model that looks falls to chance.
+    "blank" shows an even grey of the same size, "swap" the picture of another question of the task: a model that looks
+    falls to chance. `per_task` is at least 2, so that there is another picture.
     """
+    if per_task < 2:
+        raise UsageError(f"{per_task} questions of a task do not make a score", remedy="ask at least 2")
     cases = list(held_out(per_task))
     right: Counter[str] = Counter()
     with progress.task("questions", len(cases), "questions") as advance:
@@ -107,9 +113,9 @@ def evaluate(
             if disturbance == "blank":
                 shown = Image.new("RGB", picture.size, (128, 128, 128))
             elif disturbance == "swap":
-                start = k - k % per_task
-                shown = cases[start + (k + 1 - start) % per_task][0]
-            said = answerer.generate(question.prompt, [shown], think=think, max_new_tokens=160).answer
+                first = k - k % per_task  # of this task
+                shown = cases[first + (k + 1 - first) % per_task][0]
+            said = answerer.generate(question.prompt, [shown], think=think, max_new_tokens=_ANSWER_TOKENS).answer
             right[question.task] += question.accepts(said)
             advance(1)
     return Score(

@@ -3,8 +3,6 @@
 Six tasks: colour, count, digit, relation, read, click. Every question has exactly one right answer in its scene.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,8 +48,7 @@ def ask(scene: Scene, rng: np.random.Generator, count: int) -> list[Question]:
     chosen: list[Question] = []
     while queues and len(chosen) < count:
         queues = [queue for queue in queues if queue]
-        for queue in queues[: count - len(chosen)]:
-            chosen.append(queue.pop())
+        chosen.extend(queue.pop() for queue in queues[: count - len(chosen)])
     return chosen
 
 

@@ -1,10 +1,9 @@
 """Pictures of kiosk screens and shop shelves, with everything that stands in them known.
 
-A scene is drawn from a seed with Pillow alone, so that the same seed gives the same objects everywhere. The pictures are the reference
-model's whole world: it was trained on them (`train.py`) and is scored on held-out ones (`questions.py`). Nothing here knows about models.
+A scene is drawn from a seed with Pillow alone, so that the same seed gives the same objects everywhere. The pictures
+are the reference model's whole world: it was trained on them (`train.py`) and is scored on held-out ones
+(`evaluate.py`). Nothing here knows about models.
 """
-
-from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -86,7 +85,7 @@ def draw_scene(seed: int, *, size: tuple[int, int] | None = None, place: str | N
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """A (width, height) with an aspect ratio from 1:2 to 2:1; one picture in five is larger than the model's patch budget."""
+    """A (width, height), aspect ratio 1:2 to 2:1; one picture in five is larger than the model's patch budget."""
     area = math.exp(rng.uniform(math.log(112 * 112), math.log(236 * 236)))
     if rng.random() < 0.2:
         area = math.exp(rng.uniform(math.log(_MAX_AREA), math.log(6.0 * _MAX_AREA)))
