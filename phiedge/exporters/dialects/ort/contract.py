@@ -4,8 +4,6 @@ A pass that no longer recognises what a newer exporter traces would otherwise le
 silently. Here it is an error that names the node.
 """
 
-from collections import Counter
-
 from phiedge.errors import ExportError
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
@@ -47,8 +45,3 @@ def _check_operators(draft: GraphDraft, allowed: frozenset[str]) -> None:
                 f"the {draft.graph.name} graph has a {node.op_type} ({node.name}) that no pass of the dialect took",
                 remedy="install the torch and onnxscript that constraints.txt names",
             )
-
-
-def census(draft: GraphDraft) -> dict[str, int]:
-    """How many nodes of each operator the graph has."""
-    return dict(sorted(Counter(node.op_type for node in draft.graph).items()))
