@@ -96,10 +96,20 @@ def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Ro
     return rows
 
 
+def _accuracy(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    tasks = list(next(iter(results.values()))["tasks"])
+    rows: Rows = [("reference model", "overall, %", "chance, %", *tasks)]
+    for name, score in results.items():
+        shares = (score["overall"], score["chance"], *(score["tasks"][task] for task in tasks))
+        rows.append((name, *(f"{100 * share:.1f}" for share in shares)))
+    return rows
+
+
 _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "bandwidth": _bandwidth,
     "startup": _startup,
     "export-reference": _export,
+    "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
     "genai-side-by-side": _side_by_side,
 }
