@@ -153,6 +153,11 @@ class Manifest:
             listed = self.files[table.file].bytes
             _require(listed == table.size_bytes, f"{table.file} has {listed} bytes instead of {table.size_bytes}")
 
+    @property
+    def max_context(self) -> int:
+        """The most positions that any of its graphs can address; 0 without graphs."""
+        return max((dialect.max_context for dialect in self.dialects.values()), default=0)
+
     def named_files(self) -> dict[str, str]:
         """The files that the manifest gives a role, by the place where it does so."""
         named = {

@@ -33,13 +33,16 @@ def emit_json(value: Mapping[str, object]) -> None:
 def show_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
     """Print a table on stdout. `right` names the columns, separated by spaces, that are aligned to the right.
 
-    On a terminal it is fitted to the width; in a pipe no cell is cut or wrapped.
+    On a terminal it is fitted to the width; in a pipe no cell is cut or wrapped. Without any name of a column there is
+    no line of names.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns)
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in right.split() else "left")
     for row in rows:

@@ -53,7 +53,9 @@ def list_devices(as_json: JsonOption = False) -> None:
 
 @app.command(name="show")
 def show_device(
-    name: Annotated[str, typer.Argument(help="A device or an alias, as `phiedge devices list` prints them.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A device or an alias, as `phiedge devices list` prints them.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Show one device, and who says so.

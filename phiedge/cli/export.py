@@ -9,7 +9,6 @@ import typer
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import find
-from phiedge.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from phiedge.bundle import Bundle
@@ -21,28 +20,36 @@ app = verb_app()
 def export(
     target: Annotated[
         str,
-        typer.Option("--target", help="The device, as `phiedge devices list` prints it: orin, rtx, cpu, rtx-4090 ..."),
+        typer.Option(
+            "--target", "-t", metavar="DEVICE", help="As `phiedge devices list` names it: orin, rtx, cpu, rtx-4090 ..."
+        ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")] = Path("bundle"),
     model: Annotated[
         str,
         typer.Option(
             "--model",
-            help="`reference` is the small model that comes with phiedge; otherwise the directory of a checkpoint, or a "
-            "Hub id such as owner/name@revision.",
+            "-m",
+            metavar="MODEL",
+            help="`reference` (the small model that comes with phiedge), a checkpoint's directory, or a Hub id such as "
+            "owner/name@revision.",
         ),
     ] = "reference",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The bundle to write.")] = Path(
+        "bundle"
+    ),
     precision: Annotated[
-        str, typer.Option("--precision", help="auto (what suits the target), fp32, fp16 or int4.")
+        str, typer.Option("--precision", metavar="NAME", help="auto (what suits the device), fp32, fp16 or int4.")
     ] = "auto",
     calibration: Annotated[
-        str, typer.Option("--calibration", help="none: int4 weights are rounded to nearest. Other methods are to come.")
+        str,
+        typer.Option("--calibration", metavar="NAME", help="none: round int4 weights to nearest."),
     ] = "none",
     max_context: Annotated[
         int | None,
         typer.Option(
             "--max-context",
-            help="Tokens of prompt, pictures and answer together. By default all that the model has, at most 8192.",
+            metavar="TOKENS",
+            help="Room for prompt, pictures and answer together. By default all that the model has, at most 8192.",
             show_default=False,
         ),
     ] = None,
@@ -51,22 +58,21 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle for a device.
 
-    The bundle is a directory with everything the device needs: both graphs and their quantised weights, the embedding
-    table, tokenizer and chat template, goldens to verify it with, and a report of what quantisation cost. It takes its
-    name only when it is whole.
+    The bundle is a directory with everything that the device needs: both graphs and their quantised weights, the
+    embedding table, tokenizer and chat template, goldens to verify it with, and a report of what quantisation cost. It
+    takes its name only when it is whole.
 
+    \b
     Examples:
-
       phiedge export --target orin
-
-      phiedge export --target cpu --precision fp32 --model ./my-checkpoint -o my-bundle
+      phiedge export -t cpu -m ./checkpoint --precision fp32 -o my-bundle
     """
     find(target)  # a wrong name is told before anything heavy is loaded
-    try:
+    progress = terminal_progress()
+    with progress.task("load", 1, "exporter") as advance:
         from phiedge.pipeline import export as run_export
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(what="phiedge export", extra="export", missing=error.name) from error
 
+        advance(1)
     bundle = run_export(
         model,
         target=target,
@@ -75,7 +81,7 @@ def export(
         calibration=calibration,
         max_context=max_context,
         overwrite=overwrite,
-        progress=terminal_progress(),
+        progress=progress,
     )
     report = json.loads((bundle.path / str(bundle.manifest.quantization)).read_bytes())
     if as_json:
@@ -92,7 +98,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
         "model": manifest.model.name,
         "precision": manifest.precision.name,
         "group_size": manifest.precision.group_size,
-        "max_context": max(dialect.max_context for dialect in manifest.dialects.values()),
+        "max_context": manifest.max_context,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
         "notes": report["notes"],
@@ -113,28 +119,25 @@ def _show(bundle: "Bundle", report: dict[str, Any]) -> None:
         ("lm_head", parts.lm_head + (group if parts.lm_head.startswith("int") else "")),
         ("embeddings", parts.embed_tokens),
         ("activations", parts.activations),
-        ("context", f"{max(dialect.max_context for dialect in manifest.dialects.values())} tokens"),
+        ("context", f"{manifest.max_context} tokens"),
         ("size", f"{size_bytes / 1e6:,.1f} MB in {len(manifest.files)} files"),
     ]
     if report["end_to_end"]:
-        agreement = report["end_to_end"]
-        rows.append(
-            (
-                "beside fp32",
-                f"logit cosine {agreement['cosine_mean']:.4f}, same next token {100 * agreement['top1_agreement']:.0f} %"
-                f" of {agreement['positions']}",
-            )
-        )
+        rows.append(("beside fp32", _told_agreement(report["end_to_end"])))
     if report["accuracy"]:
-        accuracy = report["accuracy"]
-        rows.append(
-            (
-                "accuracy",
-                f"{100 * accuracy['quantised']:.1f} % ({parts.name}), {100 * accuracy['fp32']:.1f} % (fp32),"
-                f" {100 * accuracy['chance']:.0f} % (chance), {accuracy['asked']} questions",
-            )
-        )
+        rows.append(("accuracy", _told_accuracy(report["accuracy"], parts.name)))
     show_table(None, ("", ""), rows)
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"written to {bundle.path}")
+
+
+def _told_agreement(agreement: dict[str, Any]) -> str:
+    same = f"same next token in {100 * agreement['top1_agreement']:.0f} % of {agreement['positions']}"
+    return f"logit cosine {agreement['cosine_mean']:.4f}, {same}"
+
+
+def _told_accuracy(accuracy: dict[str, Any], precision: str) -> str:
+    shares = {precision: accuracy["quantised"], "fp32": accuracy["fp32"], "chance": accuracy["chance"]}
+    told = ", ".join(f"{100 * share:.1f} % ({name})" for name, share in shares.items())
+    return f"{told}, {accuracy['asked']} questions"

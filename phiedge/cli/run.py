@@ -1,92 +1,126 @@
 """`phiedge run`: ask a bundle a question."""
 
 import sys
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from phiedge.cli.console import JsonOption, emit_json, show_table
+from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from phiedge.runtime.prompt import ThinkMode
     from phiedge.runtime.result import Event, Result
 
 app = verb_app()
 
+_CUT_SHORT = {
+    "length": "the answer is cut: it reached --max-new-tokens, or the end of the context",
+    "deadline": "the answer is cut: its deadline came",
+    "cancelled": "the answer is cut: it was cancelled",
+}
+
 
 @app.command()
 def run(
-    bundle: Annotated[Path, typer.Argument(help="The directory that `phiedge export -o` wrote.", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
+    ],
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="The question. `<image>` in it says where a picture goes.")
+        str,
+        typer.Option("--prompt", "-p", metavar="TEXT", help="The question. `<image>` in it says where a picture goes."),
     ],
     image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="A picture; give it again for more, in order.")
+        list[Path] | None,
+        typer.Option("--image", "-i", metavar="FILE", help="A picture; give it again for more, in order."),
     ] = None,
     think: Annotated[
-        str, typer.Option("--think", help="auto (the model decides), on (reason first) or off (answer at once).")
+        str,
+        typer.Option(
+            "--think", metavar="MODE", help="auto (the model decides), on (reason first) or off (answer at once)."
+        ),
     ] = "auto",
-    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Stop after so many tokens.")] = 512,
-    temperature: Annotated[float, typer.Option("--temperature", help="0 always takes the likeliest token.")] = 0.0,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", metavar="N", help="Stop after so many tokens.")
+    ] = 512,
+    temperature: Annotated[
+        float, typer.Option("--temperature", metavar="X", help="0 always takes the likeliest token.")
+    ] = 0.0,
     top_p: Annotated[
-        float, typer.Option("--top-p", help="With a temperature: the share of likelihood to draw from.")
+        float, typer.Option("--top-p", metavar="X", help="With a temperature: the share of likelihood to draw from.")
     ] = 1.0,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", help="With a temperature: the same seed, the same answer.", show_default=False),
+        typer.Option(
+            "--seed", metavar="N", help="With a temperature: the same seed, the same answer.", show_default=False
+        ),
     ] = None,
     max_context: Annotated[
         int | None,
         typer.Option(
-            "--max-context", help="Tokens to hold memory for. By default what it was exported for.", show_default=False
+            "--max-context",
+            metavar="TOKENS",
+            help="Room to keep for prompt, pictures and answer. By default what it was exported for.",
+            show_default=False,
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="By default the physical cores.", show_default=False)
+        int | None,
+        typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a bundle a question, with or without pictures.
 
-    The answer is printed as it comes, the thinking before it on stderr, and then where the time went. A question that does
-    not fit the context is refused with the numbers.
+    The answer is printed as it comes, the thinking before it on stderr, and then where the time went. A question that
+    does not fit the context is refused with the numbers.
 
+    \b
     Examples:
-
-      phiedge run bundle --image screen.png --prompt "What number is on the display?"
-
-      phiedge run bundle -i before.png -i after.png -p "What has changed?" --think on --json
+      phiedge run bundle -i screen.png -p "What number is on the display?"
+      phiedge run bundle -i before.png -i after.png -p "What has changed?"
+      phiedge run bundle -i shelf.png -p "How many cans are there?" --json
     """
     from phiedge.runtime.session import Session
 
-    with Session.open(bundle, max_context=max_context, threads=threads) as session:
+    think_mode, progress = _think_mode(think), terminal_progress()
+    with progress.task("open", 1, "bundle") as advance:
+        session = Session.open(bundle, max_context=max_context, threads=threads)
+        advance(1)
+    with session:
         events = session.stream(
             prompt,
             image or [],
-            think=_think_mode(think),
+            think=think_mode,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             top_p=top_p,
             seed=seed,
         )
+        with progress.task("read", 1, "prompt") as advance:
+            first = next(events)
+            advance(1)
         if as_json:
-            emit_json(_last(events).as_dict())
+            emit_json(_last(chain([first], events)).as_dict())
         else:
-            _show(_print_as_it_comes(events))
+            _show(_print_as_it_comes(chain([first], events)))
 
 
 def _think_mode(word: str) -> "ThinkMode":
-    if word == "auto" or word == "on" or word == "off":
-        return word
-    raise UsageError(f"there is no think mode {word!r}", remedy="use --think auto, on or off")
+    from phiedge.runtime.prompt import ThinkMode
+
+    if word not in get_args(ThinkMode):
+        raise UsageError(f"there is no think mode {word!r}", remedy="use --think auto, on or off")
+    return cast("ThinkMode", word)
 
 
-def _last(events: "Iterator[Event]") -> "Result":
+def _last(events: "Iterable[Event]") -> "Result":
     result = None
     for event in events:
         result = event.result
@@ -94,7 +128,7 @@ def _last(events: "Iterator[Event]") -> "Result":
     return result
 
 
-def _print_as_it_comes(events: "Iterator[Event]") -> "Result":
+def _print_as_it_comes(events: "Iterable[Event]") -> "Result":
     dim, plain = ("\033[2m", "\033[0m") if sys.stderr.isatty() else ("", "")
     was_thinking, result = False, None
     for event in events:
@@ -114,7 +148,7 @@ def _print_as_it_comes(events: "Iterator[Event]") -> "Result":
 
 def _show(result: "Result") -> None:
     times, tokens = result.timings_ms, result.tokens
-    read, written = tokens.prompt + tokens.visual, len(result.token_ids)
+    read, steps = tokens.prompt + tokens.visual, max(0, len(result.token_ids) - 1)
     rows = [
         ("load", times.load, "once per session"),
         ("preprocess", times.preprocess, ""),
@@ -123,15 +157,13 @@ def _show(result: "Result") -> None:
     ]
     if times.first_token is not None:
         rows.append(("first token", times.first_token, "from the start of the request"))
-    steps = written - 1
-    rows.append(
-        ("decode", times.decode, f"{steps} steps" + (f", {times.decode / steps:.2f} ms each" if steps > 0 else ""))
-    )
+    each = f", {times.decode / steps:.2f} ms each" if steps else ""
+    rows.append(("decode", times.decode, f"{steps} steps{each}"))
     rows.append(("total", times.total, "without load"))
     print()
     show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")
-    if result.finish_reason != "stop":
-        print(f"finished by: {result.finish_reason}", file=sys.stderr)
+    if result.finish_reason in _CUT_SHORT:
+        print(f"note: {_CUT_SHORT[result.finish_reason]}", file=sys.stderr)
 
 
 def _rate(count: int, milliseconds: float) -> str:

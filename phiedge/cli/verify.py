@@ -10,6 +10,7 @@ from phiedge.bundle import Bundle, Problem
 from phiedge.bundle.reading import UNLISTED_DIRECTORIES
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
 from phiedge.cli.verbs import verb_app
+from phiedge.progress import Progress
 
 if TYPE_CHECKING:
     from phiedge.runtime.goldens import GoldenCheck
@@ -19,7 +20,10 @@ app = verb_app()
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="The directory that `phiedge export -o` wrote.", show_default=False)],
+    bundle: Annotated[
+        Path,
+        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of a bundle, and its answers against those stored at export.
@@ -30,8 +34,9 @@ def verify(
     Exit code 0 if all is as it was written, 1 if anything is not.
     """
     opened = Bundle.open(bundle)
-    problems = opened.check_files(terminal_progress())
-    goldens = _check_goldens(opened) if not problems else None
+    progress = terminal_progress()
+    problems = opened.check_files(progress)
+    goldens = _check_goldens(opened, progress) if not problems else None
     ok = not problems and all(row.ok for row in goldens or ())
     if as_json:
         emit_json(_report(opened, problems, goldens, ok=ok))
@@ -41,12 +46,16 @@ def verify(
         raise typer.Exit(1)
 
 
-def _check_goldens(bundle: Bundle) -> "list[GoldenCheck] | None":
+def _check_goldens(bundle: Bundle, progress: Progress) -> "list[GoldenCheck] | None":
     if bundle.manifest.goldens is None:
         return None
     from phiedge.runtime.goldens import check
 
-    return check(bundle)
+    return check(bundle, progress)
+
+
+def _shown(difference: float | None) -> str:
+    return "no number" if difference is None else f"{difference:.2e}"
 
 
 def _unlisted(bundle: Bundle) -> dict[str, list[str]]:
@@ -83,7 +92,7 @@ def _show(bundle: Bundle, problems: list[Problem], goldens: "list[GoldenCheck] |
         print(f"{len(entries)} files, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB: every byte as written.")
     if goldens is not None:
         golden_rows = [
-            (row.name, f"{row.max_abs_diff:.2e}", f"{row.tolerance:.0e}", "same" if row.ok else "DIFFERENT")
+            (row.name, _shown(row.max_abs_diff), f"{row.tolerance:.0e}", "same" if row.ok else "DIFFERENT")
             for row in goldens
         ]
         show_table(None, ("golden", "difference", "allowed", ""), golden_rows, right="difference allowed")

@@ -27,11 +27,11 @@ from phiedge.exporters.safetensors_file import Array, Dtype, SafetensorsFile
 from phiedge.exporters.tensors import expected_tensors
 from phiedge.exporters.weight_files import INDEX_FILE, open_weights
 from phiedge.progress import Progress, silent
+from phiedge.reference import MODEL_PATH
 
 Source: TypeAlias = Literal["reference", "directory", "hub"]
 
 REFERENCE = "reference"
-REFERENCE_DIRECTORY = Path(__file__).parent.parent / "reference" / "model"
 CONFIG_FILE, TOKENIZER_FILE, TEMPLATE_FILE = "config.json", "tokenizer.json", "chat_template.jinja"
 _NEEDED = (CONFIG_FILE, TOKENIZER_FILE, TEMPLATE_FILE)
 _OPTIONAL = (GENERATION_FILE, PREPROCESSOR_FILE, INDEX_FILE)
@@ -46,7 +46,7 @@ def open_checkpoint(model: str | os.PathLike[str]) -> "Checkpoint":
     """
     text = os.fspath(model)
     if text == REFERENCE:
-        return Checkpoint(REFERENCE_DIRECTORY, source="reference")
+        return Checkpoint(MODEL_PATH, source="reference")
     path = Path(text)
     if path.is_dir():
         return Checkpoint(path, source="directory")

@@ -21,11 +21,11 @@ from phiedge.exporters.node_names import name_nodes
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.exporters.quantised import QuantisedTensor, Quantiser
 from phiedge.exporters.rotary import rotary_tables
-from phiedge.exporters.tables import TableSource, write_embeddings, write_positions
+from phiedge.exporters.tables import TableSource, tables_bytes, write_embeddings, write_positions
 from phiedge.exporters.tensors import EMBEDDING_TABLE, POSITION_TABLE
 from phiedge.exporters.trace import OPSET, trace_decoder, trace_vision
 from phiedge.exporters.vision import checkpoint_name
-from phiedge.exporters.weights import write_weights
+from phiedge.exporters.weights import data_bytes, write_weights
 from phiedge.progress import Progress, silent
 
 
@@ -67,10 +67,12 @@ def write_graphs(
     max_context: int,
     out_dir: Path,
     quantiser: Quantiser,
+    require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
     """Write both graphs with their weights and the host's two tables into `out_dir`; same input, same bytes.
 
+    `require_space` is called with the bytes that weights and tables take before any is written, and may refuse them.
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
     precision, `TensorError` for weights that are not finite.
     """
@@ -85,6 +87,9 @@ def write_graphs(
         advance(1)
     used = [name for name, spec in config.tensors().items() if spec.used]
     check_consumed([*vision.sources(), *decoder.sources(), EMBEDDING_TABLE, POSITION_TABLE], used)
+    if require_space is not None:
+        weights_bytes = sum(data_bytes(list(draft.fills.values())) for draft in (vision, decoder))
+        require_space(weights_bytes + tables_bytes(checkpoint))
 
     embed_tokens = write_embeddings(checkpoint, out_dir, progress=progress)
     positions = write_positions(checkpoint, out_dir)

@@ -1,12 +1,13 @@
 """The two tables that the host reads beside the graphs: token embeddings and position embeddings."""
 
+import math
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from phiedge.bundle import Table
-from phiedge.bundle.manifest import Dtype
+from phiedge.bundle.manifest import ITEM_BYTES, Dtype
 from phiedge.exporters.tensors import EMBEDDING_TABLE, POSITION_TABLE
 from phiedge.exporters.weights import Array, WeightSource, float_rows
 from phiedge.progress import Progress, silent
@@ -20,6 +21,12 @@ class TableSource(WeightSource, Protocol):
     def dtype(self, name: str) -> Dtype: ...
 
     def tensor(self, name: str, rows: slice | None = None) -> Array: ...
+
+
+def tables_bytes(source: TableSource) -> int:
+    """What `write_embeddings` and `write_positions` write together."""
+    embeddings_bytes = ITEM_BYTES[source.dtype(EMBEDDING_TABLE)] * math.prod(source.shape(EMBEDDING_TABLE))
+    return embeddings_bytes + ITEM_BYTES["float32"] * math.prod(source.shape(POSITION_TABLE))
 
 
 def write_embeddings(source: TableSource, out_dir: Path, *, progress: Progress = silent) -> Table:

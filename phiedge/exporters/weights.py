@@ -136,6 +136,11 @@ def write_weights(
     return tensors, tuple(report)
 
 
+def data_bytes(fills: Sequence[Fill]) -> int:
+    """The size of the data file that `write_weights` writes for `fills`."""
+    return _lay_out(fills)[1]
+
+
 def _lay_out(fills: Sequence[Fill]) -> tuple[dict[str, int], int]:
     offsets: dict[str, int] = {}
     end = 0

@@ -1,8 +1,8 @@
-"""What a precision costs, measured end to end: the bundle's logits and answers beside those of the same checkpoint at fp32."""
+"""What a precision costs, measured end to end: its logits and answers beside those of the same checkpoint at fp32."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,12 @@ from phiedge.runtime.goldens import Golden
 from phiedge.runtime.session import Session
 
 QUESTIONS_PER_TASK = 20
+_Logits: TypeAlias = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogitAgreement:
-    """Over `positions` next-token distributions: cosine of the logits, KL(fp32 || quantised) in nats, equal most likely token."""
+    """Over `positions` next tokens: cosine of the logits, KL(fp32 || other) in nats, same likeliest token."""
 
     positions: int
     cosine_mean: float
@@ -27,8 +28,9 @@ class LogitAgreement:
     top1_agreement: float
 
 
-def compare_logits(wanted: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> LogitAgreement:
+def compare_logits(wanted: _Logits, found: _Logits) -> LogitAgreement:
     """Compare `[positions, vocab]` logits with each other, in float64."""
+    assert wanted.shape == found.shape, (wanted.shape, found.shape)
     a, b = wanted.astype(np.float64), found.astype(np.float64)
     cosine = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     log_a, log_b = _log_softmax(a), _log_softmax(b)
@@ -43,31 +45,39 @@ def compare_logits(wanted: npt.NDArray[np.float32], found: npt.NDArray[np.float3
     )
 
 
-def end_to_end(quantised: Session, goldens: Sequence[Golden], fp32: Session) -> dict[str, Any]:
+def end_to_end(
+    quantised: Session, goldens: Sequence[Golden], fp32: Session, *, progress: Progress = silent
+) -> dict[str, Any]:
     """The agreement of two sessions on the tokens of the goldens, as JSON values."""
-    pairs = []
-    for golden in goldens:
-        asked, said = golden.question, golden.token_ids[:-1]
-        pairs.append(
-            [s.forced_logits(asked.prompt, said, asked.pictures, think=asked.think) for s in (fp32, quantised)]
-        )
-    wanted, found = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    wanted, found = (_forced(session, goldens, progress) for session in (fp32, quantised))
     return asdict(compare_logits(wanted, found))
 
 
 def task_accuracy(quantised: Session, fp32: Session, *, progress: Progress = silent) -> dict[str, Any]:
     """The reference model's held-out accuracy in both precisions, on the same questions, as JSON values."""
-    scores = [evaluate(session, per_task=QUESTIONS_PER_TASK, progress=progress) for session in (fp32, quantised)]
-    full, small = (score.as_dict() for score in scores)
+    full, small = (
+        evaluate(session, per_task=QUESTIONS_PER_TASK, progress=progress).as_dict() for session in (fp32, quantised)
+    )
     return {
         "suite": SUITE,
-        "asked": scores[0].asked,
+        "asked": full["asked"],
         "fp32": full["overall"],
         "quantised": small["overall"],
         "chance": full["chance"],
         "fp32_tasks": full["tasks"],
         "quantised_tasks": small["tasks"],
     }
+
+
+def _forced(session: Session, goldens: Sequence[Golden], progress: Progress) -> _Logits:
+    """The logits `[positions, vocab]` before every token of every golden."""
+    rows = []
+    with progress.task(f"compare {session.bundle.manifest.precision.name}", len(goldens), "goldens") as advance:
+        for golden in goldens:
+            asked = golden.question
+            rows.append(session.forced_logits(asked.prompt, golden.token_ids[:-1], asked.pictures, think=asked.think))
+            advance(1)
+    return np.concatenate(rows)
 
 
 def _log_softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

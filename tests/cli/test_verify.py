@@ -53,7 +53,7 @@ def test_a_whole_bundle_is_verified_as_json(plain_bundle: Bundle, capsys: pytest
 def test_a_flipped_byte_is_found_and_nothing_is_computed_with_it(
     plain_bundle: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(verify, "_check_goldens", lambda bundle: pytest.fail("computed with a changed file"))
+    monkeypatch.setattr(verify, "_check_goldens", lambda *_: pytest.fail("computed with a changed file"))
     flip(plain_bundle.file(name))
     assert main(["verify", str(plain_bundle.path)]) == 1
     shown = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_goldens_are_compared_and_shown(
     word: str,
 ) -> None:
     row = Golden(name="logits", max_abs_diff=difference, tolerance=1e-3, ok=ok)
-    monkeypatch.setattr(verify, "_check_goldens", lambda bundle: [row])
+    monkeypatch.setattr(verify, "_check_goldens", lambda *_: [row])
     assert main(["verify", str(plain_bundle.path)]) == code
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("logits"))
     assert line.split() == ["logits", f"{difference:.2e}", "1e-03", word]

@@ -239,7 +239,7 @@ def test_a_directory_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_reference_model_is_the_one_that_comes_with_phiedge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint_module, "REFERENCE_DIRECTORY", write_checkpoint(tmp_path / "shipped"))
+    monkeypatch.setattr(checkpoint_module, "MODEL_PATH", write_checkpoint(tmp_path / "shipped"))
     monkeypatch.chdir(write_checkpoint(tmp_path / "here" / "reference").parent)
     with open_checkpoint("reference") as model:
         assert (model.source, model.path) == ("reference", tmp_path / "shipped")

@@ -1,0 +1,108 @@
+"""`quantization.json`: what was done to each tensor, and what that cost, beside the same checkpoint at fp32."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from phiedge.bundle import Bundle, FileEntry, Manifest, hash_file
+from phiedge.bundle.reading import found_files
+from phiedge.calibration.report import quantisation_rows, quantisation_totals
+from phiedge.exporters.checkpoint import Checkpoint
+from phiedge.exporters.graphs import GraphFacts
+from phiedge.exporters.precision import FP32, PrecisionChoice
+from phiedge.pipeline.comparison import end_to_end, task_accuracy
+from phiedge.pipeline.contents import redescribe, write_contents
+from phiedge.progress import Progress, silent
+from phiedge.reference.evaluate import SUITE_CONTEXT
+from phiedge.runtime.goldens import GOLDENS_CONTEXT, Golden
+from phiedge.runtime.session import Session
+
+QUANTIZATION_FILE = "quantization.json"
+COMPARED_PARAMETERS = 500_000_000  # above this no second copy is made at fp32 to compare with
+
+
+def make_report(
+    checkpoint: Checkpoint,
+    choice: PrecisionChoice,
+    written: GraphFacts,
+    session: Session,
+    goldens: Sequence[Golden],
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """The report on what `session` has open, as JSON values.
+
+    `end_to_end` is None for a model that is not compared with fp32, `accuracy` for one that has no suite; `notes` say
+    why. The copy at fp32 stands inside the bundle's directory for as long as it takes.
+    """
+    plan = choice.plan
+    notes = [] if choice.note is None else [choice.note]
+    report: dict[str, Any] = {
+        "precision": plan.name,
+        "method": "none" if plan.group_size is None else "round to nearest",
+        "group_size": plan.group_size,
+        "notes": notes,
+        "totals": quantisation_totals(written.quantised),
+        "tensors": quantisation_rows(written.quantised),
+        "end_to_end": None,
+        "accuracy": None,
+    }
+    obstacle = _not_compared(checkpoint, choice)
+    if obstacle is not None:
+        notes.append(obstacle)
+        return report
+    with _at_fp32(checkpoint, session.bundle, progress) as fp32:
+        report["end_to_end"] = end_to_end(session, goldens, fp32, progress=progress)
+        if checkpoint.source == "reference" and session.max_context >= SUITE_CONTEXT:
+            report["accuracy"] = task_accuracy(session, fp32, progress=progress)
+        elif checkpoint.source == "reference":
+            notes.append(
+                f"accuracy was not measured: its questions need a context of {SUITE_CONTEXT} tokens, "
+                f"the bundle has {session.max_context}"
+            )
+    return report
+
+
+def open_trial(bundle: Bundle) -> Session:
+    """A session to try a bundle with, on as much context as goldens and suite need."""
+    return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT))
+
+
+def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice) -> str | None:
+    """Why there is no comparison with fp32, or None if there is one."""
+    if choice.plan == FP32:
+        return "fp32 is what other precisions are compared with"
+    parameters = sum(spec.parameters for spec in checkpoint.config.tensors().values() if spec.used)
+    if parameters <= COMPARED_PARAMETERS:
+        return None
+    size_gb = 4 * parameters / 1e9
+    return f"not compared with fp32: {parameters / 1e9:.1f} billion parameters would take {size_gb:.0f} GB"
+
+
+@contextmanager
+def _at_fp32(checkpoint: Checkpoint, bundle: Bundle, progress: Progress) -> Iterator[Session]:
+    """The same checkpoint at fp32, in a directory that is gone afterwards.
+
+    It stands inside the unfinished bundle, so that what a killed export leaves of it is removed with the rest.
+    """
+    with tempfile.TemporaryDirectory(prefix="fp32-", dir=bundle.path) as name:
+        directory = Path(name)
+        written = write_contents(
+            checkpoint,
+            FP32,
+            max_context=bundle.manifest.max_context,
+            directory=directory,
+            progress=progress,
+        )
+        with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written))) as session:
+            yield session
+
+
+def _opened(directory: Path, manifest: Manifest) -> Bundle:
+    entries = {
+        name: FileEntry(sha256=hash_file(directory / name), bytes=(directory / name).stat().st_size)
+        for name in found_files(directory)
+    }
+    return Bundle(path=directory, manifest=replace(manifest, files=entries))
