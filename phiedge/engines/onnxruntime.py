@@ -7,9 +7,14 @@ place; two buffers would be as correct and copy the whole cache at every step, s
 Threads do not spin while they wait: on a shared machine spinning makes both the median and the tail worse.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
+
+# When it is imported, before anyone can call `disable_telemetry_events`, ONNX Runtime writes an identity of this device
+# and a database of events below the home directory, to be sent.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +41,7 @@ _FLOATS: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "ten
 _INT32 = "tensor(int32)"
 _ERRORS_ONLY = 3  # ONNX Runtime's log severity: warnings about the machine are not for the user's stderr
 
-ort.disable_telemetry_events()
+ort.disable_telemetry_events()  # also where another module imported it first
 
 
 class RunStoppedError(Exception):

@@ -1,4 +1,7 @@
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -119,3 +122,11 @@ def test_a_graph_without_its_weights_is_refused(oracle_bundle: Bundle, tmp_path:
 def test_no_threads_are_refused(oracle_bundle: Bundle, facts: ModelFacts) -> None:
     with pytest.raises(UsageError, match="threads must be at least 1, not 0"):
         OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), facts, threads=0)
+
+
+def test_importing_it_writes_no_telemetry(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-B", "-c", "import phiedge.engines.onnxruntime"]
+    subprocess.run(command, env=environment, check=True)
+    assert list(tmp_path.rglob("*")) == []
