@@ -133,7 +133,7 @@ def _read_manifest(root: Path) -> Manifest:
     if not root.exists():
         raise BundleError(f"there is no bundle at {root}", remedy=f"phiedge export --target cpu -o {root}")
     if PARTIAL_MARK in root.resolve().name:
-        raise BundleError(f"{root} is what a killed export left behind", remedy="export again, and remove it")
+        raise BundleError(f"{root} is what a killed export left behind", remedy="export again, which removes it")
     file = root / MANIFEST_NAME
     if regular_size(file) is None:
         raise BundleError(

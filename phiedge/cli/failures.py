@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import typer
 
-from phiedge.cli.verbs import VERBS, Interrupted
+from phiedge.cli.interrupts import Interrupted
+from phiedge.cli.verbs import VERBS
 from phiedge.errors import MissingExtraError, PhiEdgeError
 
 INTERRUPTED = 130

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from phiedge.cli.interrupts import Interrupted, insistent_interrupts
 from phiedge.errors import UsageError, nearest
 
 # In the order in which a newcomer needs them.
@@ -20,10 +21,6 @@ VERBS = {
     "verify": "Check a bundle: every byte, and its answers.",
     "devices": "List and show the devices that a bundle can be made for.",
 }
-
-
-class Interrupted(Exception):
-    """Ctrl-C, once the verb has cleaned up; Typer would turn a `KeyboardInterrupt` into a silent exit."""
 
 
 class VerbGroup(TyperGroup):
@@ -49,7 +46,8 @@ class VerbGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with insistent_interrupts():
+                return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             raise Interrupted from interrupt
 
