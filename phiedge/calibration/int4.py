@@ -34,7 +34,10 @@ def quantise_rtn(weight: Float32, group_size: int, *, bits: int = 4) -> Quantise
     with np.errstate(over="ignore"):
         scales = scales.astype(np.float16).astype(np.float32)
     if not np.isfinite(scales).all():
-        raise ExportError(f"a group's scale exceeds float16: weights reach {np.abs(weight).max():g}")
+        raise ExportError(
+            f"a group's scale exceeds float16: weights reach {np.abs(weight).max():g}",
+            remedy="export with --precision fp32, if these weights are meant to be so large",
+        )
     codes = np.rint(groups / scales[:, :, None]).clip(-top, top - 1).astype(np.int8)
     return QuantisedWeight(codes=codes.reshape(rows, k), scales=scales, bits=bits, group_size=group_size)
 

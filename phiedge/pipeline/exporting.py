@@ -11,15 +11,18 @@ import numpy as np
 
 from phiedge.bundle import Bundle, BundleWriter
 from phiedge.devices import find
-from phiedge.errors import BundleError, ExportError, SessionError, UsageError
-from phiedge.exporters.checkpoint import open_checkpoint
+from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
+from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, Checkpoint, open_checkpoint
 from phiedge.exporters.precision import choose_precision
 from phiedge.pipeline.contents import describe, write_contents
 from phiedge.pipeline.report import QUANTIZATION_FILE, make_report, open_trial
 from phiedge.progress import Progress, silent
 from phiedge.reference.scenes import draw_scene
+from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.goldens import GOLDENS_FILE, Golden, GoldenQuestion, record, save
+from phiedge.runtime.prompt import PromptBuilder
 from phiedge.runtime.session import Session
+from phiedge.runtime.tokens import Tokenizer
 
 DEFAULT_CONTEXT = 8192
 
@@ -47,6 +50,7 @@ def export(
     _check_calibration(calibration)
     with BundleWriter(output, overwrite=overwrite) as writer, open_checkpoint(model) as checkpoint:
         checkpoint.check()
+        _check_prompts(checkpoint)
         if max_context is None:
             max_context = min(checkpoint.config.max_position_embeddings, DEFAULT_CONTEXT)
         written = write_contents(
@@ -78,6 +82,20 @@ def golden_questions() -> tuple[GoldenQuestion, ...]:
         GoldenQuestion(name="thinking", prompt="How many products are there?", pictures=(tall,), think="on"),
         GoldenQuestion(name="two pictures", prompt="What has changed?", pictures=(tall, wide), think="auto"),
     )
+
+
+def _check_prompts(checkpoint: Checkpoint) -> None:
+    """See that tokenizer and template make a prompt together, before hours go into the weights."""
+    facts = checkpoint.config.facts()
+    try:
+        tokenizer = Tokenizer(checkpoint.path / TOKENIZER_FILE, facts)
+        prompts = PromptBuilder(ChatTemplate.read(checkpoint.path / TEMPLATE_FILE), tokenizer, facts)
+        prompts.chat("What is this?", images=1, think="on")
+    except (BundleError, PromptError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path} makes no prompt: {error.message}",
+            remedy="take tokenizer.json and chat_template.jinja from the repository that the weights came from",
+        ) from error
 
 
 def _record(session: Session, progress: Progress) -> list[Golden]:

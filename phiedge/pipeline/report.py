@@ -1,5 +1,6 @@
 """`quantization.json`: what was done to each tensor, and what that cost, beside the same checkpoint at fp32."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from phiedge.runtime.session import Session
 
 QUANTIZATION_FILE = "quantization.json"
 COMPARED_PARAMETERS = 500_000_000  # above this no second copy is made at fp32 to compare with
+SPARE_BYTES = 64_000_000  # of the disk, which a copy must leave free
 
 
 def make_report(
@@ -49,7 +51,7 @@ def make_report(
         "end_to_end": None,
         "accuracy": None,
     }
-    obstacle = _not_compared(checkpoint, choice)
+    obstacle = _not_compared(checkpoint, choice, session.bundle.path)
     if obstacle is not None:
         notes.append(obstacle)
         return report
@@ -70,15 +72,20 @@ def open_trial(bundle: Bundle) -> Session:
     return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT))
 
 
-def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice) -> str | None:
+def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice, directory: Path) -> str | None:
     """Why there is no comparison with fp32, or None if there is one."""
     if choice.plan == FP32:
         return "fp32 is what other precisions are compared with"
     parameters = sum(spec.parameters for spec in checkpoint.config.tensors().values() if spec.used)
-    if parameters <= COMPARED_PARAMETERS:
-        return None
-    size_gb = 4 * parameters / 1e9
-    return f"not compared with fp32: {parameters / 1e9:.1f} billion parameters would take {size_gb:.0f} GB"
+    copy_bytes, free_bytes = 4 * parameters, shutil.disk_usage(directory).free
+    if parameters > COMPARED_PARAMETERS:
+        return f"not compared with fp32: {parameters / 1e9:.1f} billion parameters would take {copy_bytes / 1e9:.0f} GB"
+    if copy_bytes + SPARE_BYTES > free_bytes:
+        return (
+            f"not compared with fp32: the copy takes {copy_bytes / 1e6:,.0f} MB and leaves less than "
+            f"{SPARE_BYTES / 1e6:,.0f} MB of the {free_bytes / 1e6:,.0f} MB that are free"
+        )
+    return None
 
 
 @contextmanager

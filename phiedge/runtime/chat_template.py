@@ -6,6 +6,7 @@ turns. White space is handled as the publisher's library does it (`trim_blocks`,
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import jinja2
@@ -56,6 +57,14 @@ class ChatTemplate:
             raise BundleError(
                 f"the chat template does not compile: {error}", remedy="export the bundle again"
             ) from error
+
+    @staticmethod
+    def read(path: Path) -> "ChatTemplate":
+        """The template in a file. Raises `BundleError` also for a file that is no text."""
+        try:
+            return ChatTemplate(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise BundleError(f"{path.name} is not UTF-8 text: {error}", remedy="export the bundle again") from error
 
     def render(self, messages: Sequence[Mapping[str, str]], **strings: str) -> str:
         """The prompt for `messages` (role and content), up to where the assistant's answer starts.

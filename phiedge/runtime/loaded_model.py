@@ -40,8 +40,8 @@ class LoadedModel:
         self.context = _context(dialect, max_context)
         self.facts = facts = bundle.manifest.facts
         self.tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
-        template = bundle.file(bundle.manifest.chat_template).read_text(encoding="utf-8")
-        self.prompts = PromptBuilder(ChatTemplate(template), self.tokenizer, facts)
+        template = ChatTemplate.read(bundle.file(bundle.manifest.chat_template))
+        self.prompts = PromptBuilder(template, self.tokenizer, facts)
 
         threads = default_threads() if threads is None else threads
         self._vision = OrtVision(bundle.file(dialect.vision), facts, threads=threads)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import jinja2
 import pytest
 
@@ -70,3 +72,9 @@ def test_a_template_that_does_not_compile_is_a_fault_of_the_bundle(source: str) 
     with pytest.raises(BundleError, match="does not compile") as caught:
         ChatTemplate(source)
     assert isinstance(caught.value.__cause__, jinja2.TemplateError)
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe{{ messages }}")
+    with pytest.raises(BundleError, match="chat_template.jinja is not UTF-8 text"):
+        ChatTemplate.read(tmp_path / "chat_template.jinja")
