@@ -11,8 +11,7 @@ def main(bundle: str, picture: str, question: str) -> None:
             if event.kind == "answer":
                 print(event.text, end="", flush=True)
             if event.result is not None:
-                times = event.result.timings_ms
-                print(f"\n{event.result.finish_reason}; first token after {times.first_token:.1f} ms, all in {times.total:.1f} ms")
+                print(f"\n{event.result.finish_reason} after {event.result.timings_ms.total:.1f} ms")
 
 
 if __name__ == "__main__":

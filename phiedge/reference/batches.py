@@ -28,14 +28,12 @@ HEADS = {
     "kind": len(KINDS) + 1,
     "colour": len(COLOURS),
     "label": len(LABELS),
-    "tens": 11,
-    "units": 10,
+    "number": 10,
     "left_glyph": len(GLYPHS),
     "right_glyph": len(GLYPHS),
     "box": 4,
 }
 THINK, END_THINK, NOTHINK, END = "<think>", "</think>", "<|dummy_84|>", "<|im_end|>"
-_NO_TENS = 10
 _SCENES_PER_SEED = 1000
 _COVERED = 0.6  # the share of a patch's side that an item may leave free and still own the patch
 
@@ -110,7 +108,7 @@ def make_batch(tokenizer: Tokenizer, seed: int, pictures: int, questions: int) -
 
 
 def pack(tokenizer: Tokenizer, rng: np.random.Generator, questions: Sequence[Question]) -> Pack:
-    """Tokenise questions and replies and put them behind each other. A reply's loss is shared by its tokens' root."""
+    """Put tokenised questions and replies behind each other; a long reply weighs little more than a short one."""
     replies = [_reply(rng, question) for question in questions]
     asked = encode_all(tokenizer, [f"\n{q.prompt}{END}\n<|im_start|>assistant<|im_sep|>\n" for q in questions])
     answered = encode_all(tokenizer, [text for text, _ in replies])
@@ -122,7 +120,7 @@ def pack(tokenizer: Tokenizer, rng: np.random.Generator, questions: Sequence[Que
         packed.segment.extend([number] * length)
         packed.offset.extend(range(length))
         packed.target.extend([*trained[1:], IGNORE])
-        packed.weight.extend([len(answer) ** -0.5] * length)
+        packed.weight.extend([len(answer) ** -0.85] * length)
     return packed
 
 
@@ -167,9 +165,7 @@ def _covered(low: float, high: float, count: int) -> range:
 
 
 def _describe(out: dict[str, npt.NDArray[Any]], place: int, item: Item) -> None:
-    number = item.number
     out["kind"][place] = KINDS.index(item.kind) + 1
     out["colour"][place] = IGNORE if item.colour is None else list(COLOURS).index(item.colour)
     out["label"][place] = IGNORE if item.label is None else LABELS.index(item.label)
-    out["tens"][place] = IGNORE if number is None else (number // 10 or _NO_TENS)
-    out["units"][place] = IGNORE if number is None else number % 10
+    out["number"][place] = IGNORE if item.number is None else item.number

@@ -111,10 +111,17 @@ def _shelf_questions(scene: Scene) -> Iterator[Question]:
 
 def _click(prompt: str, item: Item, size: tuple[int, int]) -> Question:
     x1, y1, x2, y2 = (item.box[0] / size[0], item.box[1] / size[1], item.box[2] / size[0], item.box[3] / size[1])
-    box = (max(0.0, x1), max(0.0, y1), min(0.99, x2), min(0.99, y2))
     return Question(
-        task="click", prompt=prompt, answer="[" + ", ".join(f"{v:.2f}" for v in box) + "]", target=(x1, y1, x2, y2)
+        task="click",
+        prompt=prompt,
+        answer="[" + ", ".join(map(_place, (x1, y1, x2, y2))) + "]",
+        target=(x1, y1, x2, y2),
     )
+
+
+def _place(share: float) -> str:
+    """A share of the picture's side, to the nearest twentieth: no item is so small that this moves its centre out."""
+    return f"{round(20 * share) / 20:.2f}"
 
 
 def _relations(name: str, first: Item, other: str, second: Item, size: tuple[int, int]) -> Iterator[Question]:
@@ -125,7 +132,9 @@ def _relations(name: str, first: Item, other: str, second: Item, size: tuple[int
             continue
         smaller = a < b
         ask_for = f"left or right of {other}" if axis == 0 else f"above or below {other}"
-        thinking = f"{name[4:]}: {unit} {a:.2f}. {other[4:]}: {unit} {b:.2f}. {'Smaller' if smaller else 'Larger'}."
+        thinking = (
+            f"{name[4:]}: {unit} {_place(a)}. {other[4:]}: {unit} {_place(b)}. {'Smaller' if smaller else 'Larger'}."
+        )
         yield Question(task="relation", prompt=f"Is {name} {ask_for}?", answer=words[not smaller], thinking=thinking)
 
 

@@ -85,9 +85,9 @@ def draw_scene(seed: int, *, size: tuple[int, int] | None = None, place: str | N
 
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
-    """A (width, height), aspect ratio 1:2 to 2:1; one picture in five is larger than the model's patch budget."""
-    area = math.exp(rng.uniform(math.log(112 * 112), math.log(236 * 236)))
-    if rng.random() < 0.2:
+    """A (width, height), aspect ratio 1:2 to 2:1; one picture in ten is larger than the model's patch budget."""
+    area = math.exp(rng.uniform(math.log(104 * 104), math.log(216 * 216)))
+    if rng.random() < 0.1:
         area = math.exp(rng.uniform(math.log(_MAX_AREA), math.log(6.0 * _MAX_AREA)))
     aspect = math.exp(rng.uniform(-math.log(2), math.log(2)))
     return max(96, round(math.sqrt(area * aspect))), max(96, round(math.sqrt(area / aspect)))
@@ -185,7 +185,7 @@ def _draw_display(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: in
     w, h = rng.uniform(40, min(80.0, width / scale - 8)) * scale, rng.uniform(22, 32) * scale
     x, y = rng.uniform(3, width - w - 3), rng.uniform(3, 8) * scale
     box = (round(x), round(y), round(x + w), round(y + h))
-    number = int(rng.integers(0, 100))
+    number = int(rng.integers(0, 10))
     draw.rectangle(
         (box[0], box[1], box[2] - 1, box[3] - 1), fill=(10, 26, 20), outline=(130, 140, 140), width=max(1, round(scale))
     )
@@ -197,19 +197,19 @@ def _draw_shelf(rng: np.random.Generator, width: int, height: int) -> Scene:
     scale = _scale(width, height)
     picture = Image.new("RGB", (width, height), _WALLS[int(rng.integers(len(_WALLS)))])
     draw = ImageDraw.Draw(picture)
-    rows = int(rng.integers(1, max(2, min(3, int(height / (56 * scale))) + 1)))
+    rows = int(rng.integers(1, max(2, min(3, int(height / (60 * scale))) + 1)))
     columns = int(rng.integers(2, max(3, min(5, int(width / (36 * scale))) + 1)))
     row_h, cell_w = height / rows, width / columns
     palette, priced = _palette(rng), rng.random() < 0.8
     items: list[Item] = []
     for row in range(rows):
-        floor = (row + 1) * row_h - 17 * scale
-        draw.rectangle((0, round(floor), width, round(floor + 16 * scale)), fill=(150, 116, 82), outline=(104, 78, 52))
+        floor = (row + 1) * row_h - 20 * scale
+        draw.rectangle((0, round(floor), width, round(floor + 19 * scale)), fill=(150, 116, 82), outline=(104, 78, 52))
         for column in range(columns):
             if rng.random() < 0.22:
                 continue
             w = min(rng.uniform(22, 40) * scale, cell_w - 6 * scale)
-            h = min(rng.uniform(28, 60) * scale, row_h - 22 * scale)
+            h = min(rng.uniform(28, 60) * scale, row_h - 25 * scale)
             x = column * cell_w + rng.uniform(2 * scale, cell_w - w - 2 * scale)
             item = _draw_product(rng, draw, palette, (x, floor - h, x + w, floor))
             if priced:
@@ -230,7 +230,7 @@ def _draw_product(
         side = min(x2 - x1, y2 - y1)
         x2, y1 = x1 + side, y2 - side
     elif shape == "bottle":
-        x2 = x1 + max(12, round((x2 - x1) * 0.6))
+        x2 = x1 + max(20, round((x2 - x1) * 0.7))
     fill, edge = _shaded(rng, colour), (60, 56, 56)
     w, h = x2 - x1, y2 - y1
     if shape == "box":
@@ -250,9 +250,9 @@ def _draw_product(
 
 
 def _draw_tag(rng: np.random.Generator, draw: ImageDraw.ImageDraw, item: Item, floor: float, scale: float) -> Item:
-    centre, number = item.centre[0], int(rng.integers(1, 100))
+    centre, number = item.centre[0], int(rng.integers(0, 10))
     x1 = max(0, round(centre - 11 * scale))
-    box = (x1, round(floor + scale), x1 + round(22 * scale), round(floor + 15 * scale))
+    box = (x1, round(floor + scale), x1 + round(22 * scale), round(floor + 18 * scale))
     draw.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=(252, 252, 248), outline=(90, 90, 90))
-    glyphs = _write(draw, box, str(number), 14 * scale, (16, 16, 16))
+    glyphs = _write(draw, box, str(number), 17 * scale, (16, 16, 16))
     return Item(kind="tag", box=box, number=number, glyphs=glyphs)
