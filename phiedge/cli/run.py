@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 app = verb_app()
 
+# A model says what stands in pictures; it must not move the terminal's cursor or retitle its window.
+_SHOWN_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
 _CUT_SHORT = {
     "length": "the answer is cut: it reached --max-new-tokens, or the end of the context",
     "deadline": "the answer is cut: its deadline came",
@@ -133,13 +136,13 @@ def _print_as_it_comes(events: "Iterable[Event]") -> "Result":
     was_thinking, result = False, None
     for event in events:
         if event.kind == "thinking" and event.text:
-            print(f"{dim}{event.text}{plain}", end="", file=sys.stderr, flush=True)
+            print(f"{dim}{event.text.translate(_SHOWN_CONTROL)}{plain}", end="", file=sys.stderr, flush=True)
             was_thinking = True
         elif event.kind == "answer" and event.text:
             if was_thinking:
                 print(file=sys.stderr, flush=True)
                 was_thinking = False
-            print(event.text, end="", flush=True)
+            print(event.text.translate(_SHOWN_CONTROL), end="", flush=True)
         result = event.result
     print(flush=True)
     assert result is not None

@@ -23,7 +23,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from phiedge.bundle import ModelFacts
 from phiedge.engines.aligned import aligned_zeros
-from phiedge.errors import BundleError, SessionError, UsageError
+from phiedge.engines.threads import check_threads
+from phiedge.errors import BundleError, SessionError
 
 BACKEND = "onnxruntime"
 
@@ -188,8 +189,7 @@ class _Run:
     """One ONNX Runtime session and the switch that ends its runs."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        if threads < 1:
-            raise UsageError(f"threads must be at least 1, not {threads}")
+        check_threads(threads)
         self._path = path
         self._options = ort.RunOptions()
         self._options.log_severity_level = _ERRORS_ONLY

@@ -32,6 +32,9 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 MAX_PIXELS = 8192 * 8192
 """The most pixels that a picture may have, decoded (201 MB of RGB); a file of a few kilobytes can claim billions."""
 
+_MOST_BYTES_OF_A_PIXEL = 8  # four channels of 16 bits, not compressed
+_METADATA_BYTES = 16 << 20  # colour profile, thumbnails and what else a camera adds
+
 # Formats whose decoders are self-contained: no PostScript, no external programs, no containers of other documents.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 # An MPO is not among them: its further pictures are other views of the one photograph that it starts with.
@@ -69,16 +72,27 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(source, bytes):
         return _from_encoded(source, f"{len(source)} bytes", max_pixels)
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if path.is_dir():
-            raise ImageError(f"{path} is a directory", remedy="give the files in it one by one")
-        if not path.exists():
-            raise ImageError(f"there is no file {path}")
-        return _from_encoded(path.read_bytes(), str(path), max_pixels)
+        return _from_encoded(_read_file(Path(source), max_pixels), str(source), max_pixels)
     raise ImageError(
         f"a picture cannot be a {type(source).__name__}",
         remedy="give a path, encoded bytes, a PIL image or a uint8 array [h, w, 3]",
     )
+
+
+def _read_file(path: Path, max_pixels: int) -> bytes:
+    if path.is_dir():
+        raise ImageError(f"{path} is a directory", remedy="give the files in it one by one")
+    if not path.exists():
+        raise ImageError(f"there is no file {path}", remedy="check the name and the directory")
+    if not path.is_file():  # a device that never ends, a pipe that nobody writes into
+        raise ImageError(f"{path} is not a regular file", remedy="save the picture in a file and give that")
+    size_bytes, limit_bytes = path.stat().st_size, _MOST_BYTES_OF_A_PIXEL * max_pixels + _METADATA_BYTES
+    if size_bytes > limit_bytes:
+        raise ImageError(
+            f"{path} has {size_bytes} bytes, more than the {limit_bytes} that {max_pixels} pixels can take",
+            remedy="give a still picture; of a film, the frames that matter",
+        )
+    return path.read_bytes()
 
 
 def _from_array(array: npt.NDArray[np.uint8], max_pixels: int) -> Pixels:
@@ -97,7 +111,7 @@ def _from_array(array: npt.NDArray[np.uint8], max_pixels: int) -> Pixels:
 
 def _from_encoded(data: bytes, name: str, max_pixels: int) -> Pixels:
     if not data:
-        raise ImageError(f"{name}: the picture is empty")
+        raise ImageError(f"{name}: the picture is empty", remedy="save or copy it again")
     with _decoding(name, max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return _decoded(image, name, max_pixels)
 
@@ -142,7 +156,7 @@ def _decoding(name: str, max_pixels: int) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"{name} does not fit into memory") from error
     except Exception as error:  # a decoder meeting hostile bytes may raise nearly anything, at any step
-        raise ImageError(f"{name} is a damaged picture: {error}") from error
+        raise ImageError(f"{name} is a damaged picture: {error}", remedy="save or copy it again") from error
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -122,11 +122,11 @@ def _check_text(text: object, where: str) -> None:
             remedy=f"write the text with {IMAGE_PLACEHOLDER} where a picture goes, and and give the pictures as images",
         )
     if not text.strip():
-        raise PromptError(f"{where} is empty")
+        raise PromptError(f"{where} is empty", remedy="write what you want to know")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise PromptError(f"{where} is not valid Unicode text: {error}") from error
+        raise PromptError(f"{where} is not valid Unicode text: {error}", remedy="write it in UTF-8") from error
 
 
 def _mismatch(placeholders: int, images: int) -> PromptError:

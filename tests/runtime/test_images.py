@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -224,6 +225,20 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
         load_image(tmp_path / "none.png")
     with pytest.raises(ImageError, match="is a directory"):
         load_image(tmp_path)
+
+
+def test_a_pipe_and_a_device_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="is not a regular file"):
+            load_image(path)
+
+
+def test_a_file_larger_than_any_picture_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "film.mp4").open("wb") as film:
+        film.truncate(10**12)
+    with pytest.raises(ImageError, match="has 1000000000000 bytes, more than the 553648128 that"):
+        load_image(tmp_path / "film.mp4")
 
 
 def test_something_else_is_refused_by_its_type() -> None:
