@@ -5,23 +5,27 @@ it would have alone, so that it is trained exactly as it will be asked. Arrays o
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
-from phiedge.reference.blueprint import MAX_NUM_PATCHES, MIN_NUM_PATCHES, SYSTEM, encode_all
+from phiedge.reference.blueprint import MAX_NUM_PATCHES, MIN_NUM_PATCHES, SYSTEM
 from phiedge.reference.questions import Question, ask
 from phiedge.reference.scenes import COLOURS, KINDS, LABELS, SHAPES, Item, Scene, draw_scene, random_size
 from phiedge.runtime.preprocess import Grid, PatchBudget, Patchifier, fit_picture
 
+Box: TypeAlias = tuple[float, float, float, float]  # sides as shares of the picture
 Integers: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 IGNORE = -100
+NOWHERE: Box = (math.nan, math.nan, math.nan, math.nan)
 GLYPHS = "".join(sorted({*"0123456789", *"".join(LABELS)}))
 # What linear heads are asked about each visual row, and into how many classes (sides, for the box).
 HEADS = {
@@ -63,6 +67,7 @@ class Batch:
     offset: Integers  # [b, m]
     target: Integers  # [b, m]
     weight: Floats  # [b, m]
+    mentioned: Floats  # [b, m, 4], sides as shares of the picture
     dense: dict[str, npt.NDArray[Any]]  # [b, n]; "box" is [b, n, 4]
     tasks: tuple[tuple[str, ...], ...]  # of each question of each pack
 
@@ -76,6 +81,7 @@ class Pack:
     offset: list[int]
     target: list[int]
     weight: list[float]
+    mentioned: list[Box]
     tasks: tuple[str, ...]
 
 
@@ -89,7 +95,7 @@ def make_batch(tokenizer: Tokenizer, seed: int, pictures: int, questions: int) -
     patches = np.empty((pictures, grid.tokens, _PATCHIFIER.row_length), np.float32)
     for picture, out in zip(fitted, patches, strict=True):
         _PATCHIFIER.write(picture, out)
-    packs = [pack(tokenizer, rng, ask(scene, rng, questions)) for scene in scenes]
+    packs = [pack(tokenizer, rng, ask(scene, rng, questions), names(scene)) for scene in scenes]
     length = 16 * math.ceil(max(len(p.tokens) for p in packs) / 16)
     head = f"<|im_start|>system<|im_sep|>{SYSTEM}{END}\n<|im_start|>user<|im_sep|>"
     dense = [dense_targets(scene, grid) for scene in scenes]
@@ -102,26 +108,59 @@ def make_batch(tokenizer: Tokenizer, seed: int, pictures: int, questions: int) -
         offset=_padded([p.offset for p in packs], length, 0),
         target=_padded([p.target for p in packs], length, IGNORE),
         weight=_padded([p.weight for p in packs], length, 0).astype(np.float32),
+        mentioned=np.array([[*p.mentioned, *[NOWHERE] * (length - len(p.tokens))] for p in packs], np.float32),
         dense={name: np.stack([d[name] for d in dense]) for name in HEADS},
         tasks=tuple(p.tasks for p in packs),
     )
 
 
-def pack(tokenizer: Tokenizer, rng: np.random.Generator, questions: Sequence[Question]) -> Pack:
-    """Put tokenised questions and replies behind each other; a long reply weighs little more than a short one."""
-    replies = [_reply(rng, question) for question in questions]
-    asked = encode_all(tokenizer, [f"\n{q.prompt}{END}\n<|im_start|>assistant<|im_sep|>\n" for q in questions])
-    answered = encode_all(tokenizer, [text for text, _ in replies])
-    packed = Pack(tokens=[], segment=[], offset=[], target=[], weight=[], tasks=tuple(q.task for q in questions))
-    for number, (question, answer, (_, forced)) in enumerate(zip(asked, answered, replies, strict=True), start=1):
-        length = len(question) + len(answer)
-        trained = [IGNORE] * len(question) + ([IGNORE, *answer[1:]] if forced else answer)
-        packed.tokens.extend(question + answer)
+def pack(
+    tokenizer: Tokenizer, rng: np.random.Generator, questions: Sequence[Question], boxes: Mapping[str, Box]
+) -> Pack:
+    """Put tokenised questions and replies behind each other; `boxes` is what `names` gives for their scene."""
+    packed = Pack(tokens=[], segment=[], offset=[], target=[], weight=[], mentioned=[], tasks=())
+    for number, question in enumerate(questions, start=1):
+        reply, forced = _reply(rng, question)
+        asked = tokenizer.encode(
+            f"\n{question.prompt}{END}\n<|im_start|>assistant<|im_sep|>\n", add_special_tokens=False
+        )
+        answered = tokenizer.encode(reply, add_special_tokens=False)
+        length = len(asked.ids) + len(answered.ids)
+        trained = [IGNORE] * len(asked.ids) + ([IGNORE, *answered.ids[1:]] if forced else answered.ids)
+        packed.tokens.extend(asked.ids + answered.ids)
         packed.segment.extend([number] * length)
         packed.offset.extend(range(length))
         packed.target.extend([*trained[1:], IGNORE])
-        packed.weight.extend([len(answer) ** -0.85] * length)
-    return packed
+        packed.weight.extend([_token_weight(len(answered.ids))] * length)
+        packed.mentioned.extend(_mentions(asked, f"\n{question.prompt}", boxes))
+        thought = reply.partition(END_THINK)[0] if reply.startswith(THINK) else ""
+        packed.mentioned.extend(_mentions(answered, thought, boxes))
+    return replace(packed, tasks=tuple(question.task for question in questions))
+
+
+def names(scene: Scene) -> dict[str, Box]:
+    """What questions and thoughts call the things of a scene, where only one thing is called so, and its box."""
+    buttons, products, (width, height) = scene.of_kind("button"), scene.products, scene.picture.size
+    called = [(str(item.label), item) for item in buttons] + [(f"{item.colour} button", item) for item in buttons]
+    called += [(f"{item.colour} {item.kind}", item) for item in products]
+    called += [(f"the {item.kind}", item) for item in products]
+    often = Counter(name for name, _ in called)
+    return {
+        name: (item.box[0] / width, item.box[1] / height, item.box[2] / width, item.box[3] / height)
+        for name, item in called
+        if often[name] == 1
+    }
+
+
+def _mentions(encoding: Encoding, text: str, boxes: Mapping[str, Box]) -> list[Box]:
+    """For each token, the box of the thing whose name in `text`, the encoding's beginning, ends with it."""
+    found = [NOWHERE] * len(encoding.ids)
+    for name, box in boxes.items():
+        for match in re.finditer(rf"\b{name}\b", text):
+            token = encoding.char_to_token(match.end() - 1)
+            assert token is not None, f"{name!r} has no token"
+            found[token] = box
+    return found
 
 
 def _reply(rng: np.random.Generator, question: Question) -> tuple[str, bool]:
@@ -131,6 +170,11 @@ def _reply(rng: np.random.Generator, question: Question) -> tuple[str, bool]:
     if think:
         return f"{THINK}{question.thinking or _PLAIN_THOUGHT}{END_THINK}{question.answer}{END}", think != by_itself
     return f"{NOTHINK}{question.answer}{END}", think != by_itself
+
+
+def _token_weight(length: int) -> float:
+    """The weight of each token of a reply in the loss: a word's, a box's, a chain of thought's."""
+    return 0.5 if length <= 8 else 0.3 if length <= 27 else 0.15
 
 
 def _padded(rows: Sequence[Sequence[float]], length: int, fill: int) -> npt.NDArray[Any]:

@@ -1,7 +1,7 @@
 """Everything of the reference checkpoint but its weights: configuration, tokenizer, chat template, defaults."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +191,3 @@ def _flags(token: str, *, strip: bool) -> dict[str, object]:
 
 def _write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def encode_all(tokenizer: Tokenizer, texts: Iterable[str]) -> list[list[int]]:
-    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]

@@ -158,8 +158,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     return (torch.softmax(scores, -1).view(b, groups, -1, t) @ v).view(b, heads, m, d)
 
 
-def decode(w: Mapping[str, Tensor], x: Tensor, positions: Tensor, prefix: int, mask: Tensor, shape: Shape) -> Tensor:
-    """Embeddings x [b, t, hidden], positions [b, t] -> normalised hidden states [b, t, hidden].
+def decode(
+    w: Mapping[str, Tensor], x: Tensor, positions: Tensor, prefix: int, mask: Tensor, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """Embeddings x [b, t, hidden], positions [b, t] -> normalised hidden states [b, t, hidden], at the end and halfway.
 
     The first `prefix` rows are causal among themselves; `mask` [b, 1, t - prefix, t] is added to the scores of the
     rest.
@@ -188,4 +190,6 @@ def decode(w: Mapping[str, Tensor], x: Tensor, positions: Tensor, prefix: int, m
         y = functional.rms_norm(x, (shape.hidden,), w[p + "post_attention_layernorm.weight"], 1e-5)
         gate, up = functional.linear(y, w[p + "mlp.gate_up_proj.weight"]).chunk(2, -1)
         x = x + functional.linear(functional.silu(gate) * up, w[p + "mlp.down_proj.weight"])
-    return functional.rms_norm(x, (shape.hidden,), w["model.norm.weight"], 1e-5)
+        if i == shape.layers // 2 - 1:
+            middle = functional.rms_norm(x, (shape.hidden,))
+    return functional.rms_norm(x, (shape.hidden,), w["model.norm.weight"], 1e-5), middle

@@ -86,7 +86,7 @@ def draw_scene(seed: int, *, size: tuple[int, int] | None = None, place: str | N
 
 def random_size(rng: np.random.Generator) -> tuple[int, int]:
     """A (width, height), aspect ratio 1:2 to 2:1; one picture in ten is larger than the model's patch budget."""
-    area = math.exp(rng.uniform(math.log(104 * 104), math.log(216 * 216)))
+    area = math.exp(rng.uniform(math.log(100 * 100), math.log(184 * 184)))
     if rng.random() < 0.1:
         area = math.exp(rng.uniform(math.log(_MAX_AREA), math.log(6.0 * _MAX_AREA)))
     aspect = math.exp(rng.uniform(-math.log(2), math.log(2)))
@@ -156,14 +156,14 @@ def _draw_kiosk(rng: np.random.Generator, width: int, height: int) -> Scene:
     if rng.random() < 0.75:
         display, top = _draw_display(rng, draw, width, scale)
         items.append(display)
-    columns = int(rng.integers(1, max(2, min(4, int(width / (50 * scale))) + 1)))
-    lines = int(rng.integers(1, max(2, min(4, int((height - top) / (32 * scale))) + 1)))
+    columns = int(rng.integers(1, max(2, min(2, int(width / (50 * scale))) + 1)))
+    lines = int(rng.integers(1, max(2, min(3, int((height - top) / (32 * scale))) + 1)))
     cell_w, cell_h = width / columns, (height - top) / lines
-    cells = rng.permutation(columns * lines)[: max(1, min(8, round(columns * lines * rng.uniform(0.6, 1.01))))]
+    cells = rng.permutation(columns * lines)[: max(1, min(4, round(columns * lines * rng.uniform(0.6, 1.01))))]
     labels, palette = rng.permutation(len(LABELS)), _palette(rng)
     for k, cell in enumerate(sorted(int(c) for c in cells)):
-        w = min(cell_w - 5 * scale, rng.uniform(46, 84) * scale)
-        h = min(cell_h - 5 * scale, rng.uniform(22, 40) * scale)
+        w = min(cell_w - 5 * scale, rng.uniform(50, 92) * scale)
+        h = min(cell_h - 5 * scale, rng.uniform(24, 44) * scale)
         x = (cell % columns) * cell_w + rng.uniform(2 * scale, cell_w - w - 2 * scale)
         y = top + (cell // columns) * cell_h + rng.uniform(2 * scale, cell_h - h - 2 * scale)
         box = (round(x), round(y), round(x + w), round(y + h))
@@ -197,8 +197,8 @@ def _draw_shelf(rng: np.random.Generator, width: int, height: int) -> Scene:
     scale = _scale(width, height)
     picture = Image.new("RGB", (width, height), _WALLS[int(rng.integers(len(_WALLS)))])
     draw = ImageDraw.Draw(picture)
-    rows = int(rng.integers(1, max(2, min(3, int(height / (60 * scale))) + 1)))
-    columns = int(rng.integers(2, max(3, min(5, int(width / (36 * scale))) + 1)))
+    rows = int(rng.integers(1, max(2, min(2, int(height / (60 * scale))) + 1)))
+    columns = int(rng.integers(2, max(3, min(3, int(width / (36 * scale))) + 1)))
     row_h, cell_w = height / rows, width / columns
     palette, priced = _palette(rng), rng.random() < 0.8
     items: list[Item] = []
@@ -206,9 +206,9 @@ def _draw_shelf(rng: np.random.Generator, width: int, height: int) -> Scene:
         floor = (row + 1) * row_h - 20 * scale
         draw.rectangle((0, round(floor), width, round(floor + 19 * scale)), fill=(150, 116, 82), outline=(104, 78, 52))
         for column in range(columns):
-            if rng.random() < 0.22:
+            if rng.random() < 0.3:
                 continue
-            w = min(rng.uniform(22, 40) * scale, cell_w - 6 * scale)
+            w = min(rng.uniform(26, 46) * scale, cell_w - 6 * scale)
             h = min(rng.uniform(28, 60) * scale, row_h - 25 * scale)
             x = column * cell_w + rng.uniform(2 * scale, cell_w - w - 2 * scale)
             item = _draw_product(rng, draw, palette, (x, floor - h, x + w, floor))

@@ -27,7 +27,8 @@ from phiedge.reference.network import Shape, decode, initial_weights, is_unused,
 from phiedge.reference.questions import TASKS, Question
 
 HELD_OUT_SEED = 10**9  # of batches; training stays far below
-DENSE_SHARE = 0.2  # of the eyes' loss once questions are asked
+DENSE_SHARE = 0.15  # of the eyes' loss once questions are asked
+POINT_SHARE = 10  # of the loss of where the things are that a question names
 BOX_SHARE = 40  # of the boxes in that loss: sides are shares of the picture, and their errors are small numbers
 STEPS_PER_ROW = 200  # of the log
 
@@ -48,8 +49,17 @@ class Plan:
         return self.rate * min(1.0, (step + 1) / 150) * (1.0 if share < 0.4 else max(0.01, (1 - share) / 0.6))
 
 
-def forward(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> tuple[Tensor, Tensor]:
-    """-> hidden states of the packed questions [b, m, hidden], and the visual rows [b, n, hidden]."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activations:
+    """`hidden` states of the packed questions [b, m, hidden], those `halfway`, and the `seen` rows [b, n, hidden]."""
+
+    hidden: Tensor
+    halfway: Tensor
+    seen: Tensor
+
+
+def forward(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> Activations:
+    """Run a batch through eyes and decoder."""
     seen = look(w, batch, shape)
     b, n, _ = seen.shape
     table = w["model.embed_tokens.weight"]
@@ -62,7 +72,8 @@ def forward(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> tuple[Tensor
     own = segment[:, prefix:, None] == segment[:, None, :]
     shown = (own | (order < prefix)) & (order[prefix:, None] >= order)
     mask = torch.zeros(shown.shape, dtype=x.dtype).masked_fill_(~shown, -1e9)[:, None]
-    return decode(w, x, positions, prefix, mask, shape)[:, prefix:], seen
+    hidden, halfway = decode(w, x, positions, prefix, mask, shape)
+    return Activations(hidden=hidden[:, prefix:], halfway=halfway[:, prefix:], seen=seen)
 
 
 def look(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> Tensor:
@@ -70,20 +81,30 @@ def look(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> Tensor:
     return see(w, torch.from_numpy(batch.patches).to(w["lm_head.weight"].dtype), batch.grid, shape)
 
 
-def answer_loss(w: Mapping[str, Tensor], batch: Batch, shape: Shape) -> tuple[Tensor, Tensor]:
-    """-> weighted cross-entropy of the trained tokens, and the visual rows [b, n, hidden]."""
-    hidden, seen = forward(w, batch, shape)
+def answer_loss(w: Mapping[str, Tensor], hidden: Tensor, batch: Batch) -> Tensor:
+    """The weighted cross-entropy of the trained tokens."""
     target = torch.from_numpy(batch.target)
     trained = target != IGNORE
     logits = functional.linear(hidden[trained], w["lm_head.weight"]).float()
     weight = torch.from_numpy(batch.weight)[trained]
-    return (functional.cross_entropy(logits, target[trained], reduction="none") * weight).sum() / weight.sum(), seen
+    return (functional.cross_entropy(logits, target[trained], reduction="none") * weight).sum() / weight.sum()
+
+
+def point_loss(head: Tensor, halfway: Tensor, batch: Batch) -> Tensor:
+    """How far a linear head is from the box of each thing, asked halfway at the last token of the thing's name."""
+    wanted = torch.from_numpy(batch.mentioned)
+    held = ~wanted[..., 0].isnan()
+    if not held.any():
+        return torch.zeros(())
+    said = functional.linear(halfway[held], head.to(halfway.dtype)).float()
+    return functional.smooth_l1_loss(said, wanted[held], beta=0.05)
 
 
 def dense_loss(heads: Mapping[str, Tensor], seen: Tensor, batch: Batch) -> Tensor:
     """How badly linear heads tell from each visual row what stands there, summed over the heads."""
     loss, rows = torch.zeros(()), seen.flatten(0, 1)
-    for name, head in heads.items():
+    for name in HEADS:
+        head = heads[name]
         wanted = torch.from_numpy(batch.dense[name]).flatten(0, 1)
         held = ~wanted[:, 0].isnan() if name == "box" else wanted != IGNORE
         if not held.any():
@@ -110,8 +131,7 @@ def score(w: Mapping[str, Tensor], batches: Sequence[Batch], tokenizer: Tokenize
     right: dict[str, list[bool]] = defaultdict(list)
     with torch.no_grad():
         for batch in batches:
-            hidden, _ = forward(w, batch, shape)
-            said = functional.linear(hidden, w["lm_head.weight"]).argmax(-1).numpy()
+            said = functional.linear(forward(w, batch, shape).hidden, w["lm_head.weight"]).argmax(-1).numpy()
             for k, tasks in enumerate(batch.tasks):
                 for q, task in enumerate(tasks):
                     trained = (batch.segment[k] == q + 1) & (batch.target[k] != IGNORE)
@@ -139,7 +159,8 @@ class Trainer:
         if start is not None:
             self._weights |= {name: tensor.float() for name, tensor in load_file(start).items()}
         self._learned = {k: v.requires_grad_() for k, v in self._weights.items() if not is_unused(k, self._shape)}
-        self._heads = {n: (torch.randn(k, self._shape.hidden) * 0.02).requires_grad_() for n, k in HEADS.items()}
+        outputs = {**HEADS, "point": 4}
+        self._heads = {n: (torch.randn(k, self._shape.hidden) * 0.02).requires_grad_() for n, k in outputs.items()}
         self._optimisers = _optimisers(self._learned, self._heads, plan.rate)
         self._log: list[dict[str, float]] = []
 
@@ -147,7 +168,7 @@ class Trainer:
         """Train for the planned time; the checkpoint is written with every row of the log."""
         queue = _produce_batches(self._out / "tokenizer.json", self._plan)
         began, step, share = time.monotonic(), 0, 0.0
-        average = {"answer_loss": 7.0, "dense_loss": 15.0}
+        average = {"answer_loss": 7.0, "dense_loss": 15.0, "point_loss": 0.2}
         while share < 1:
             minutes = (time.monotonic() - began) / 60
             seeing, share = minutes < self._plan.seeing_minutes, minutes / self._plan.minutes
@@ -163,16 +184,23 @@ class Trainer:
     def learn(self, batch: Batch, seeing: bool, rate: float) -> dict[str, float]:
         """One step; returns its losses."""
         w = {name: tensor.to(torch.bfloat16) for name, tensor in self._learned.items()}
-        answer, seen = (torch.zeros(()), look(w, batch, self._shape)) if seeing else answer_loss(w, batch, self._shape)
-        dense = dense_loss(self._heads, seen, batch)
-        torch.autograd.backward(dense if seeing else answer + DENSE_SHARE * dense)
+        if seeing:
+            dense = dense_loss(self._heads, look(w, batch, self._shape), batch)
+            losses, total = {"dense_loss": dense}, dense
+        else:
+            ran = forward(w, batch, self._shape)
+            answer, dense = answer_loss(w, ran.hidden, batch), dense_loss(self._heads, ran.seen, batch)
+            point = point_loss(self._heads["point"], ran.halfway, batch)
+            losses = {"answer_loss": answer, "dense_loss": dense, "point_loss": point}
+            total = answer + DENSE_SHARE * dense + POINT_SHARE * point
+        torch.autograd.backward(total)
         for optimiser in self._optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
                 torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        return {"dense_loss": dense.item()} if seeing else {"answer_loss": answer.item(), "dense_loss": dense.item()}
+        return {name: loss.item() for name, loss in losses.items()}
 
     def _score(self) -> dict[str, float]:
         w = {name: tensor.detach().to(torch.bfloat16) for name, tensor in self._learned.items()}

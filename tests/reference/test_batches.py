@@ -6,7 +6,7 @@ import torch
 from tokenizers import Tokenizer
 
 from phiedge.reference import MODEL_PATH
-from phiedge.reference.batches import END, HEADS, IGNORE, NOTHINK, THINK, Batch, dense_targets, make_batch, pack
+from phiedge.reference.batches import END, HEADS, IGNORE, NOTHINK, THINK, Batch, dense_targets, make_batch, names, pack
 from phiedge.reference.network import Shape, initial_weights
 from phiedge.reference.questions import Question
 from phiedge.reference.scenes import COLOURS, KINDS, LABELS, draw_scene
@@ -32,7 +32,7 @@ def test_the_same_seed_gives_the_same_batch(tokenizer: Tokenizer, batch: Batch) 
 
 def test_trained_tokens_are_the_reply_and_nothing_else(tokenizer: Tokenizer) -> None:
     question = Question(task="colour", prompt="What colour is the can?", answer="red")
-    packed = pack(tokenizer, np.random.default_rng(3), [question])
+    packed = pack(tokenizer, np.random.default_rng(3), [question], {})
     trained = tokenizer.decode([t for t in packed.target if t != IGNORE], skip_special_tokens=False)
     assert trained == f"{NOTHINK}red{END}"
 
@@ -41,7 +41,9 @@ def test_a_mode_that_was_forced_is_not_trained(tokenizer: Tokenizer) -> None:
     question = Question(task="relation", prompt="Is the can left or right of the box?", answer="left", thinking="why")
     rng = np.random.default_rng(0)
     texts = {
-        tokenizer.decode([t for t in pack(tokenizer, rng, [question]).target if t != IGNORE], skip_special_tokens=False)
+        tokenizer.decode(
+            [t for t in pack(tokenizer, rng, [question], {}).target if t != IGNORE], skip_special_tokens=False
+        )
         for _ in range(40)
     }
     assert texts == {f"{THINK}why</think>left{END}", f"left{END}"}
@@ -50,7 +52,7 @@ def test_a_mode_that_was_forced_is_not_trained(tokenizer: Tokenizer) -> None:
 def test_a_question_in_a_pack_is_computed_as_if_it_were_alone(tokenizer: Tokenizer, batch: Batch) -> None:
     shape = Shape()
     weights = initial_weights(shape, seed=2)
-    packed, _ = forward(weights, batch, shape)
+    packed = forward(weights, batch, shape).hidden
     own = batch.segment[0] == 2
     alone = Batch(
         grid=batch.grid,
@@ -61,11 +63,28 @@ def test_a_question_in_a_pack_is_computed_as_if_it_were_alone(tokenizer: Tokeniz
         offset=batch.offset[:1, own],
         target=batch.target[:1, own],
         weight=batch.weight[:1, own],
+        mentioned=batch.mentioned[:1, own],
         dense={},
         tasks=(),
     )
-    single, _ = forward(weights, alone, shape)
+    single = forward(weights, alone, shape).hidden
     assert torch.allclose(packed[0][torch.from_numpy(own)], single[0], atol=1e-4)
+
+
+def test_the_last_token_of_a_things_name_is_asked_where_it_is(tokenizer: Tokenizer) -> None:
+    box = (0.1, 0.2, 0.3, 0.4)
+    question = Question(task="digit", prompt="What is the price of the red can?", answer="4")
+    packed = pack(tokenizer, np.random.default_rng(3), [question], {"red can": box, "red box": (0.0, 0.0, 1.0, 1.0)})
+    asked = [k for k, place in enumerate(packed.mentioned) if place == box]
+    assert [tokenizer.decode(packed.tokens[: k + 1]) for k in asked] == ["\nWhat is the price of the red can"]
+    assert sum(not np.isnan(place[0]) for place in packed.mentioned) == 1
+
+
+def test_a_name_that_two_things_share_is_nobodys() -> None:
+    for seed in range(40):
+        scene = draw_scene(seed, place="kiosk")
+        colours = [item.colour for item in scene.of_kind("button")]
+        assert {f"{c} button" for c in colours if colours.count(c) == 1} == {n for n in names(scene) if "button" in n}
 
 
 def test_dense_targets_name_what_stands_in_the_middle_of_each_button() -> None:

@@ -46,7 +46,7 @@ def test_the_decoder_in_trainable_form_gives_the_publishers_logits(
     x = torch.from_numpy(oracle["img1/inputs_embeds"])
     t = x.shape[1]
     causal = torch.full((t, t), -1e9).triu(1)[prefix:][None, None]
-    hidden = decode(weights, x, torch.arange(t)[None], prefix, causal, SHAPE)
+    hidden, _ = decode(weights, x, torch.arange(t)[None], prefix, causal, SHAPE)
     logits = hidden[0] @ weights["lm_head.weight"].T
     assert np.abs(logits.numpy() - oracle["img1/logits"][0]).max() <= 1e-3
 
