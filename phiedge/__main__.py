@@ -1,7 +1,18 @@
-"""`python -m phiedge`, the same as the `phiedge` command."""
+"""`python -m phiedge` and the `phiedge` command."""
 
 import sys
 
-from phiedge.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line and return its exit code; Ctrl-C leaves no traceback even while the command line loads."""
+    try:
+        from phiedge.cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

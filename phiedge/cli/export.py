@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import find
 
@@ -70,6 +71,8 @@ def export(
     find(target)  # a wrong name is told before anything heavy is loaded
     progress = terminal_progress()
     with progress.task("load", 1, "exporter") as advance:
+        with held_interrupts():
+            import phiedge.engines.onnxruntime  # noqa: F401
         from phiedge.pipeline import export as run_export
 
         advance(1)

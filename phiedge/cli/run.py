@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
 
@@ -90,7 +91,8 @@ def run(
       phiedge run bundle -i before.png -i after.png -p "What has changed?"
       phiedge run bundle -i shelf.png -p "How many cans are there?" --json
     """
-    from phiedge.runtime.session import Session
+    with held_interrupts():
+        from phiedge.runtime.session import Session
 
     think_mode, progress = _think_mode(think), terminal_progress()
     with progress.task("open", 1, "bundle") as advance:

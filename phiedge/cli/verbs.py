@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from phiedge.cli.interrupts import Interrupted, insistent_interrupts
+from phiedge.cli.interrupts import insistent_interrupts
 from phiedge.errors import UsageError, nearest
 
 # In the order in which a newcomer needs them.
@@ -44,12 +44,13 @@ class VerbGroup(TyperGroup):
             )
         return name, _load(name), rest
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with insistent_interrupts():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with insistent_interrupts():
-                return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            raise Interrupted from interrupt
+        with insistent_interrupts():
+            return super().invoke(ctx)
 
 
 def verb_app(summary: str | None = None) -> typer.Typer:

@@ -9,6 +9,7 @@ import typer
 from phiedge.bundle import Bundle, Problem
 from phiedge.bundle.reading import UNLISTED_DIRECTORIES
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
 from phiedge.progress import Progress
 
@@ -49,6 +50,8 @@ def verify(
 def _check_goldens(bundle: Bundle, progress: Progress) -> "list[GoldenCheck] | None":
     if bundle.manifest.goldens is None:
         return None
+    with held_interrupts():
+        import phiedge.runtime.session  # noqa: F401
     from phiedge.runtime.goldens import check
 
     return check(bundle, progress)

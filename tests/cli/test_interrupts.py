@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
+import threading
 import weakref
 
 import pytest
 
-from phiedge.cli.interrupts import insistent_interrupts
+from phiedge.cli.interrupts import Interrupted, held_interrupts, insistent_interrupts
 
 
 class Thing:
@@ -31,7 +32,7 @@ def drop(error: BaseException) -> None:
 
 
 def test_an_interrupt_in_a_callback_comes_again() -> None:
-    with pytest.raises(KeyboardInterrupt), insistent_interrupts():
+    with pytest.raises(Interrupted), insistent_interrupts():
         drop(KeyboardInterrupt())
         wait_for_ever()
 
@@ -65,3 +66,58 @@ print("done")
 def test_what_was_done_before_it_came_again_stays_done() -> None:
     finished = subprocess.run([sys.executable, "-c", DROPPED_AT_THE_END], capture_output=True, text=True)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "done\n", "")
+
+
+def press_ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_error_that_a_library_makes_of_an_interrupt_counts_as_one() -> None:
+    with pytest.raises(Interrupted), insistent_interrupts():
+        try:
+            press_ctrl_c()
+        except KeyboardInterrupt:
+            raise ImportError("import numpy failed") from None
+
+
+def test_an_error_without_an_interrupt_stays_what_it_is() -> None:
+    with pytest.raises(ImportError), insistent_interrupts():
+        raise ImportError("import numpy failed")
+
+
+def test_a_held_interrupt_waits_until_the_end() -> None:
+    reached = False
+    with pytest.raises(KeyboardInterrupt):
+        with held_interrupts():
+            press_ctrl_c()
+            reached = True
+    assert reached
+
+
+def test_the_way_interrupts_went_before_is_restored() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with insistent_interrupts(), held_interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_stays_ignored_where_it_is_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with insistent_interrupts(), held_interrupts():
+            press_ctrl_c()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_thread_that_may_not_handle_signals_runs_all_the_same() -> None:
+    done = []
+
+    def work() -> None:
+        with insistent_interrupts(), held_interrupts():
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [True]

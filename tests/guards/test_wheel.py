@@ -102,7 +102,7 @@ def test_the_wheel_carries_its_licence_and_its_command(wheel: Path) -> None:
     (licence,) = [name for name in archive.namelist() if name.endswith("/LICENSE")]
     assert "Apache License" in archive.read(licence).decode()
     (entry_points,) = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
-    assert "phiedge = phiedge.cli:main" in archive.read(entry_points).decode()
+    assert "phiedge = phiedge.__main__:main" in archive.read(entry_points).decode()
 
 
 def test_a_device_has_neither_torch_nor_onnx_nor_transformers(device: Path) -> None:
