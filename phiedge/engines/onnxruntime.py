@@ -40,7 +40,7 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
 )
 _FLOATS: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 _INT32 = "tensor(int32)"
-_ERRORS_ONLY = 3  # ONNX Runtime's log severity: warnings about the machine are not for the user's stderr
+_FATAL_ONLY = 4  # ONNX Runtime's log severity: errors come as exceptions, warnings about the machine are not for users
 
 ort.disable_telemetry_events()  # also where another module imported it first
 
@@ -192,10 +192,13 @@ class _Run:
         check_threads(threads)
         self._path = path
         self._options = ort.RunOptions()
-        self._options.log_severity_level = _ERRORS_ONLY
+        self._options.log_severity_level = _FATAL_ONLY
         try:
             self._session = ort.InferenceSession(
-                str(path), sess_options=_session_options(threads), providers=["CPUExecutionProvider"]
+                str(path),
+                sess_options=_session_options(threads),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=False,  # it would say so on stdout and try the same again
             )
         except _ORT_ERRORS as error:
             raise BundleError(
@@ -244,7 +247,7 @@ def _session_options(threads: int) -> ort.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _FATAL_ONLY
     # A memory pattern is kept for every shape ever seen, and pictures and chunks have no end of shapes.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

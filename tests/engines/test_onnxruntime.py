@@ -130,3 +130,13 @@ def test_importing_it_writes_no_telemetry(tmp_path: Path) -> None:
     command = [sys.executable, "-B", "-c", "import phiedge.engines.onnxruntime"]
     subprocess.run(command, env=environment, check=True)
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_a_damaged_graph_is_told_by_the_error_alone(
+    oracle_bundle: Bundle, facts: ModelFacts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = oracle_bundle.file("vision.ort.onnx").read_bytes()
+    (tmp_path / "vision.ort.onnx").write_bytes(graph.replace(b"MatMul", b"MatMux"))
+    with pytest.raises(BundleError, match="cannot open .*vision.ort.onnx"):
+        OrtVision(tmp_path / "vision.ort.onnx", facts, threads=1)
+    assert capfd.readouterr() == ("", "")
