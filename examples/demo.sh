@@ -7,5 +7,5 @@ say() { printf '\n$ %s\n' "$*"; "$@"; }
 
 say phiedge export --target orin -o demo/bundle --overwrite
 say phiedge run demo/bundle --image examples/kiosk.png --prompt "Where do I click for PAY?"
-say phiedge run demo/bundle --image examples/shelf.png --prompt "How many cans are there?" --think on
+say phiedge run demo/bundle --image examples/shelf.png --prompt "Is the black ball left or right of the yellow can?"
 say phiedge verify demo/bundle
