@@ -10,6 +10,7 @@ A function that may take over a second takes `progress: Progress = silent` and w
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -28,3 +29,14 @@ class _Silent:
 
 
 silent: Progress = _Silent()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """Another progress, in which every task's name ends with `label`: where the same work is done twice."""
+
+    progress: Progress
+    label: str
+
+    def task(self, name: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], None]]:
+        return self.progress.task(f"{name} {self.label}", total, unit)

@@ -116,5 +116,6 @@ def _bars() -> "RichProgress":
                 return Text(f"{done / 1e6:,.0f}/{total / 1e6:,.0f} MB")
             return Text(f"{done:.0f}/{total:.0f} {unit}")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), Amount(), TimeElapsedColumn())
+    # As wide as 80 columns allow, and one bar under the other.
+    columns = (TextColumn("{task.description:<22}"), BarColumn(bar_width=29), Amount(), TimeElapsedColumn())
     return RichProgress(*columns, console=Console(file=sys.stderr))

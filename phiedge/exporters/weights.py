@@ -110,7 +110,7 @@ def write_weights(
     """
     offsets, total_bytes = _lay_out(fills)
     report: list[QuantisedTensor] = []
-    with path.open("wb") as file, progress.task(f"write {path.name}", total_bytes, "B") as advance:
+    with path.open("wb") as file, progress.task(f"write {path.name.partition('.')[0]}", total_bytes, "B") as advance:
         file.truncate(total_bytes)
         for fill in fills:
             cursors = [offsets[slot.name] for slot in fill.slots]

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from phiedge.progress import Progress, silent
+from phiedge.progress import Labelled, Progress, silent
 from phiedge.reference.evaluate import SUITE, evaluate
 from phiedge.runtime.goldens import Golden
 from phiedge.runtime.session import Session
@@ -49,14 +49,15 @@ def end_to_end(
     quantised: Session, goldens: Sequence[Golden], fp32: Session, *, progress: Progress = silent
 ) -> dict[str, Any]:
     """The agreement of two sessions on the tokens of the goldens, as JSON values."""
-    wanted, found = (_forced(session, goldens, progress) for session in (fp32, quantised))
+    wanted, found = (_forced(session, goldens, _labelled(progress, session)) for session in (fp32, quantised))
     return asdict(compare_logits(wanted, found))
 
 
 def task_accuracy(quantised: Session, fp32: Session, *, progress: Progress = silent) -> dict[str, Any]:
     """The reference model's held-out accuracy in both precisions, on the same questions, as JSON values."""
     full, small = (
-        evaluate(session, per_task=QUESTIONS_PER_TASK, progress=progress).as_dict() for session in (fp32, quantised)
+        evaluate(session, per_task=QUESTIONS_PER_TASK, progress=_labelled(progress, session)).as_dict()
+        for session in (fp32, quantised)
     )
     return {
         "suite": SUITE,
@@ -72,12 +73,16 @@ def task_accuracy(quantised: Session, fp32: Session, *, progress: Progress = sil
 def _forced(session: Session, goldens: Sequence[Golden], progress: Progress) -> _Logits:
     """The logits `[positions, vocab]` before every token of every golden."""
     rows = []
-    with progress.task(f"compare {session.bundle.manifest.precision.name}", len(goldens), "goldens") as advance:
+    with progress.task("compare", len(goldens), "goldens") as advance:
         for golden in goldens:
             asked = golden.question
             rows.append(session.forced_logits(asked.prompt, golden.token_ids[:-1], asked.pictures, think=asked.think))
             advance(1)
     return np.concatenate(rows)
+
+
+def _labelled(progress: Progress, session: Session) -> Progress:
+    return Labelled(progress=progress, label=session.bundle.manifest.precision.name)
 
 
 def _log_softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

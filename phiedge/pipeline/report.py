@@ -16,7 +16,7 @@ from phiedge.exporters.graphs import GraphFacts
 from phiedge.exporters.precision import FP32, PrecisionChoice
 from phiedge.pipeline.comparison import end_to_end, task_accuracy
 from phiedge.pipeline.contents import redescribe, write_contents
-from phiedge.progress import Progress, silent
+from phiedge.progress import Labelled, Progress, silent
 from phiedge.reference.evaluate import SUITE_CONTEXT
 from phiedge.runtime.goldens import GOLDENS_CONTEXT, Golden
 from phiedge.runtime.session import Session
@@ -101,7 +101,7 @@ def _at_fp32(checkpoint: Checkpoint, bundle: Bundle, progress: Progress) -> Iter
             FP32,
             max_context=bundle.manifest.max_context,
             directory=directory,
-            progress=progress,
+            progress=Labelled(progress=progress, label="fp32"),
         )
         with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written))) as session:
             yield session

@@ -46,6 +46,11 @@ def test_no_cell_of_a_table_is_cut_in_a_pipe(capsys: pytest.CaptureFixture[str])
     assert lines[2].index(" 1") + 1 == lines[3].index("1000") + 3, "the numbers are aligned to the right"
 
 
+def test_a_table_without_names_has_no_line_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(None, ("", ""), [("model", "tiny"), ("size", "1 MB")])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["model", "tiny"], ["size", "1", "MB"]]
+
+
 def test_progress_is_silent_where_there_is_no_terminal() -> None:
     assert terminal_progress() is silent
 
