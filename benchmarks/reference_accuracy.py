@@ -1,6 +1,6 @@
 """How good the reference model is, in each precision and mode, and that it looks at the picture.
 
-    python -m benchmarks.reference_accuracy [--per-task 200] [--model DIR] [--keep]
+    python -m benchmarks.reference_accuracy [--per-task 100] [--model DIR] [--keep]
 
 Everything goes through `phiedge.pipeline.export` and `phiedge.Session`, on held-out questions, the same for every row.
 """
@@ -28,7 +28,7 @@ _ROWS: tuple[tuple[str, str, str, Think, Disturbance], ...] = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the reference model's accuracy.")
-    parser.add_argument("--per-task", type=int, default=200, help="questions of each of the six tasks")
+    parser.add_argument("--per-task", type=int, default=100, help="questions of each of the six tasks")
     parser.add_argument("--model", default="reference")
     add_options(parser)
     options = parser.parse_args()

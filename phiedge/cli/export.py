@@ -90,7 +90,7 @@ def export(
     if as_json:
         emit_json(_summary(bundle, report))
     else:
-        _show(bundle, report)
+        _show(bundle, report, output)
 
 
 def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
@@ -110,7 +110,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _show(bundle: "Bundle", report: dict[str, Any]) -> None:
+def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
     manifest, parts = bundle.manifest, bundle.manifest.precision
     group = f", groups of {parts.group_size}" if parts.group_size else ""
     size_bytes = sum(entry.bytes for entry in manifest.files.values())
@@ -132,7 +132,7 @@ def _show(bundle: "Bundle", report: dict[str, Any]) -> None:
     show_table(None, ("", ""), rows)
     for note in report["notes"]:
         print(f"note: {note}")
-    print(f"written to {bundle.path}")
+    print(f"written to {output}")
 
 
 def _told_agreement(agreement: dict[str, Any]) -> str:
