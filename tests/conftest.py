@@ -2,15 +2,18 @@
 real exports of the reference model and of the oracle's checkpoint.
 """
 
+import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fake_checkpoints import write_checkpoint
 from phiedge.bundle import (
     Bundle,
     BundleWriter,
@@ -113,14 +116,42 @@ def plain_bundle(tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Ca
         return writer.commit(plain_manifest)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A bundle, and what `phiedge export --json` said about it."""
+
+    path: Path
+    told: dict[str, Any]
+
+
 @pytest.fixture(scope="session")
-def exported_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The reference model as `phiedge export` writes it for this machine; made once for all tests."""
+def reference_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The reference model as `phiedge export` writes it for Jetson Orin; made once for all tests."""
     destination = tmp_path_factory.mktemp("exported") / "bundle"
-    command = [sys.executable, "-m", "phiedge", "export", "--target", "cpu", "-o", str(destination), "--json"]
+    command = [sys.executable, "-m", "phiedge", "export", "--target", "orin", "-o", str(destination), "--json"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    return destination
+    return Exported(path=destination, told=json.loads(finished.stdout))
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(reference_export: Exported) -> Path:
+    """The reference model's bundle; read it, do not write into it."""
+    return reference_export.path
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole checkpoint of two small layers with random weights, in two shards."""
+    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint", shards=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """`tiny_checkpoint` as the real pipeline exports it for the CPU, with goldens and report; do not write into it."""
+    from phiedge.pipeline import export
+
+    return export(str(tiny_checkpoint), target="cpu", output=tmp_path_factory.mktemp("tiny-bundle") / "bundle")
 
 
 ORACLE = Path(__file__).parent / "oracle" / "tiny"
