@@ -159,7 +159,11 @@ def test_the_head_has_eight_bits() -> None:
 
 @pytest.mark.parametrize(
     ("k", "remedy"),
-    [(448, "use a group size of 64 or 32"), (96, "use a group size of 32"), (72, "use --precision fp16")],
+    [
+        (448, "use --precision fp16, or a plan with a group size of 64 or 32"),
+        (96, "use --precision fp16, or a plan with a group size of 32"),
+        (72, "use --precision fp16"),
+    ],
 )
 def test_a_ragged_group_is_refused_with_the_tensor_the_numbers_and_the_remedy(k, remedy) -> None:
     with pytest.raises(ExportError) as caught:

@@ -59,7 +59,8 @@ def _grouped(draft: GraphDraft, weight: ir.Value, bits: int, plan: PrecisionPlan
         fitting = [str(size) for size in GROUP_SIZES if k % size == 0]
         raise ExportError(
             f"{source} has K = {k}, which is not a multiple of the group size {plan.group_size}",
-            remedy=f"use a group size of {' or '.join(fitting)}" if fitting else "use --precision fp16",
+            remedy="use --precision fp16"
+            + (f", or a plan with a group size of {' or '.join(fitting)}" if fitting else ""),
         )
     groups = k // plan.group_size
     blob_bytes = plan.group_size * bits // 8

@@ -1,0 +1,209 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from command_lines import assert_refused, tell
+from phiedge.bundle import Bundle
+from phiedge.reference.scenes import draw_scene
+from phiedge.runtime.result import Event, FinishReason, Result, Timings, TokenCounts
+from phiedge.runtime.session import Session
+
+TIMINGS = Timings(load=80.0, preprocess=2.0, vision=5.0, prefill=10.0, first_token=17.0, decode=8.0, total=25.0)
+
+
+def result(finish_reason: FinishReason = "stop") -> Result:
+    return Result(
+        answer="blue",
+        thinking="It is.",
+        finish_reason=finish_reason,
+        token_ids=(5, 6, 7, 8, 9),
+        tokens=TokenCounts(prompt=20, visual=80, thinking=2, answer=1),
+        timings_ms=TIMINGS,
+        backend="onnxruntime",
+        precision="int4",
+    )
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *events: Event) -> None:
+    """Makes every session say the same."""
+
+    def stream(*_: object, **__: object) -> Iterator[Event]:
+        return iter(events)
+
+    monkeypatch.setattr(Session, "stream", stream)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    draw_scene(1, size=(320, 176), place="kiosk").picture.save(tmp_path / "kiosk.png")
+    return tmp_path / "kiosk.png"
+
+
+def test_an_answer_as_json_has_everything_that_was_promised(
+    exported_bundle: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tell(capsys, "run", exported_bundle, "--image", picture, "--prompt", "How many buttons are there?", "--json")
+    assert (told.code, told.err) == (0, "")
+    answer = told.json
+    assert answer.keys() == {
+        "answer",
+        "thinking",
+        "finish_reason",
+        "token_ids",
+        "tokens",
+        "timings_ms",
+        "backend",
+        "precision",
+        "budget",
+    }
+    assert answer["tokens"].keys() == {"prompt", "visual", "thinking", "answer"}
+    assert answer["timings_ms"].keys() == {"load", "preprocess", "vision", "prefill", "first_token", "decode", "total"}
+    assert answer["tokens"]["visual"] == 220, "20 by 11 patches of 16 pixels"
+    assert answer["finish_reason"] in ("stop", "length")
+    assert (answer["backend"], answer["precision"], answer["budget"]) == ("onnxruntime", "int4", None)
+
+
+def test_the_same_question_has_the_same_answer_in_another_session(
+    exported_bundle: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", exported_bundle, "-i", picture, "-p", "How many buttons are there?", "--json")
+    assert tell(capsys, *words).json["token_ids"] == tell(capsys, *words).json["token_ids"]
+
+
+def test_a_person_reads_the_answer_and_then_where_the_time_went(
+    exported_bundle: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("-i", picture, "-p", "How many buttons are there?", "--think", "off")
+    answer = tell(capsys, "run", exported_bundle, *words, "--json").json["answer"]
+    told = tell(capsys, "run", exported_bundle, *words)
+    head, table = told.out.split("\n\n")
+    assert (told.code, head) == (0, answer)
+    assert [line.split()[0] for line in table.splitlines()] == [
+        "ms",
+        "load",
+        "preprocess",
+        "vision",
+        "prefill",
+        "first",
+        "decode",
+        "total",
+    ]
+
+
+def test_thinking_goes_to_stderr_and_the_answer_to_stdout(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thought = (Event(kind="thinking", text="It "), Event(kind="thinking", text="is."))
+    answered = (Event(kind="answer", text="bl"), Event(kind="answer", text="ue"))
+    says(monkeypatch, *thought, *answered, Event(kind="done", result=result()))
+    told = tell(capsys, "run", tiny_bundle.path, "-p", "Which colour?")
+    assert told.err == "It is.\n"
+    assert told.out.startswith("blue\n\n")
+
+
+def test_times_stand_beside_what_they_were_spent_on(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says(monkeypatch, Event(kind="done", result=result()))
+    rows = {
+        line[:12].strip(): line[12:].split()
+        for line in tell(capsys, "run", tiny_bundle.path, "-p", "?").out.splitlines()
+    }
+    assert rows["vision"] == ["5.0", "80", "visual", "tokens"]
+    assert rows["prefill"] == ["10.0", "100", "tokens,", "10,000", "per", "second"]
+    assert rows["decode"] == ["8.0", "4", "steps,", "2.00", "ms", "each"]
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "note"),
+    [
+        ("stop", ""),
+        ("length", "note: the answer is cut: it reached --max-new-tokens, or the end of the context\n"),
+        ("cancelled", "note: the answer is cut: it was cancelled\n"),
+    ],
+)
+def test_an_answer_that_was_cut_says_so(
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    finish_reason: FinishReason,
+    note: str,
+) -> None:
+    says(monkeypatch, Event(kind="done", result=result(finish_reason)))
+    assert tell(capsys, "run", tiny_bundle.path, "-p", "?").err == note
+
+
+def test_what_a_model_says_does_not_steer_the_terminal(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;title\x07\x9b2Jé\ttab\nline"
+    says(
+        monkeypatch,
+        Event(kind="thinking", text=evil),
+        Event(kind="answer", text=evil),
+        Event(kind="done", result=result()),
+    )
+    told = tell(capsys, "run", tiny_bundle.path, "-p", "?")
+    shown = "\ufffd]0;title\ufffd\ufffd2Jé\ttab\nline"
+    assert told.out.startswith(shown)
+    assert told.err.startswith(shown)
+
+
+def test_pictures_go_in_the_order_in_which_they_are_given(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[list[Path]] = []
+
+    def stream(session: Session, prompt: str, images: list[Path], **_: object) -> Iterator[Event]:
+        given.append(images)
+        return iter([Event(kind="done", result=result())])
+
+    monkeypatch.setattr(Session, "stream", stream)
+    assert tell(capsys, "run", tiny_bundle.path, "-p", "?", "-i", "b.png", "--image", "a.png").code == 0
+    assert given == [[Path("b.png"), Path("a.png")]]
+
+
+def test_a_seed_repeats_a_drawn_answer(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    def drawn(seed: int) -> list[int]:
+        words = ("-p", "hello", "--temperature", 2, "--top-p", 0.9, "--seed", seed, "--max-new-tokens", 12, "--json")
+        token_ids: list[int] = tell(capsys, "run", tiny_bundle.path, *words).json["token_ids"]
+        return token_ids
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_the_ceiling_on_tokens_is_kept(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = tell(capsys, "run", tiny_bundle.path, "-p", "hello", "--max-new-tokens", 3, "--json").json
+    assert len(answer["token_ids"]) <= 3
+
+
+def test_a_smaller_context_is_kept(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("run", tiny_bundle.path, "-p", "hello", "--max-context", 50, "--json")
+    answer = tell(capsys, *words).json
+    assert answer["tokens"]["prompt"] + len(answer["token_ids"]) <= 50
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--think", "maybe"), "there is no think mode 'maybe'"),
+        (("--temperature", "-1"), "temperature must be 0"),
+        (("--top-p", "0.5"), "top_p 0.5 has no effect at temperature 0"),
+        (("--max-new-tokens", "0"), "max_new_tokens must be at least 1, not 0"),
+        (("--max-context", "0"), "max_context must be at least 1, not 0"),
+        (("--seed", "-1", "--temperature", "1"), "seed must not be negative"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
+) -> None:
+    told = tell(capsys, "run", tiny_bundle.path, "-p", "hello", *options)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith(f"error: {message}")
+
+
+def test_more_context_than_the_bundle_has_is_refused(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    message = assert_refused(capsys, "run", tiny_bundle.path, "-p", "hello", "--max-context", 9000)
+    assert message == "max_context 9000 was asked, the bundle was exported for 8192"
