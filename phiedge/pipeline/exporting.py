@@ -62,7 +62,7 @@ def export(
             progress=progress,
         )
         manifest = describe(checkpoint, choice.plan, written, device, progress)
-        with open_trial(writer.preview(manifest, progress)) as session:
+        with open_trial(writer.preview(manifest, progress), checkpoint) as session:
             goldens = _record(session, progress)
             report = make_report(checkpoint, choice, written, session, goldens, progress)
         save(goldens, writer.path / GOLDENS_FILE)

@@ -67,16 +67,21 @@ def make_report(
     return report
 
 
-def open_trial(bundle: Bundle) -> Session:
-    """A session to try a bundle with, on as much context as goldens and suite need."""
-    return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT))
+def open_trial(bundle: Bundle, checkpoint: Checkpoint) -> Session:
+    """A session to try a bundle with, on as much context as goldens and suite need.
+
+    A small model runs on one thread: its sums then have one order, and its goldens are the same bytes, whatever number
+    of cores the machine has.
+    """
+    threads = 1 if _parameters(checkpoint) <= COMPARED_PARAMETERS else None
+    return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT), threads=threads)
 
 
 def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice, directory: Path) -> str | None:
     """Why there is no comparison with fp32, or None if there is one."""
     if choice.plan == FP32:
         return "fp32 is what other precisions are compared with"
-    parameters = sum(spec.parameters for spec in checkpoint.config.tensors().values() if spec.used)
+    parameters = _parameters(checkpoint)
     copy_bytes, free_bytes = 4 * parameters, shutil.disk_usage(directory).free
     if parameters > COMPARED_PARAMETERS:
         return f"not compared with fp32: {parameters / 1e9:.1f} billion parameters would take {copy_bytes / 1e9:.0f} GB"
@@ -86,6 +91,10 @@ def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice, directory: Pa
             f"{SPARE_BYTES / 1e6:,.0f} MB of the {free_bytes / 1e6:,.0f} MB that are free"
         )
     return None
+
+
+def _parameters(checkpoint: Checkpoint) -> int:
+    return sum(spec.parameters for spec in checkpoint.config.tensors().values() if spec.used)
 
 
 @contextmanager
@@ -103,7 +112,7 @@ def _at_fp32(checkpoint: Checkpoint, bundle: Bundle, progress: Progress) -> Iter
             directory=directory,
             progress=Labelled(progress=progress, label="fp32"),
         )
-        with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written))) as session:
+        with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written)), checkpoint) as session:
             yield session
 
 

@@ -1,8 +1,8 @@
 """Position embeddings for any grid of patches, from the model's square table.
 
 The publisher resizes the table for each picture (bilinear, half-pixel centres, antialiased where the grid is smaller
-than the table). That is linear and separable, so it is two small matrix products with weights that have a closed form;
-the graph then needs no Resize operator, whose antialiased form few engines have.
+than the table). That is linear and separable, each position being a mix of a few rows with weights that have a closed
+form; the graph then needs no Resize operator, whose antialiased form few engines have.
 """
 
 from collections import OrderedDict
@@ -57,8 +57,23 @@ class PositionTable:
 
     def _interpolate(self, grid: Grid) -> npt.NDArray[np.float32]:
         side, channels = self._side, self._table.shape[1]
-        by_row = resize_weights(grid.rows, side).astype(np.float32)
-        by_column = resize_weights(grid.columns, side).astype(np.float32)
-        stretched = (by_row @ self._table.reshape(side, side * channels)).reshape(grid.rows, side, channels)
-        embedded: npt.NDArray[np.float32] = np.matmul(by_column, stretched).reshape(grid.tokens, channels)
-        return embedded
+        widened = _mix(resize_weights(grid.columns, side), self._table.reshape(side, side, channels), axis=1)
+        embedded = _mix(resize_weights(grid.rows, side), widened, axis=0)
+        return embedded.reshape(grid.tokens, channels)
+
+
+def _mix(weights: npt.NDArray[np.float64], values: npt.NDArray[np.float32], *, axis: int) -> npt.NDArray[np.float32]:
+    """`weights: [count, side]` times `values` along `axis`, tap by tap and always in the same order.
+
+    A matrix product would sum the many zeros, too, and split its sums by the number of cores: the last places of the
+    result would differ between machines.
+    """
+    count, side = weights.shape
+    first = (weights > 0).argmax(axis=1)
+    taps = int((weights > 0).sum(axis=1).max())
+    mixed = np.zeros((*values.shape[:axis], count, *values.shape[axis + 1 :]), dtype=np.float32)
+    for tap in range(taps):
+        place = np.minimum(first + tap, side - 1)
+        share = np.where(first + tap < side, weights[np.arange(count), place], 0.0).astype(np.float32)
+        mixed += share.reshape(-1, *[1] * (values.ndim - axis - 1)) * np.take(values, place, axis=axis)
+    return mixed
