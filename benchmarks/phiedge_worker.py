@@ -16,7 +16,7 @@ from benchmarks.machine import peak_rss_bytes
 from phiedge import __version__
 from phiedge.bundle import Table
 from phiedge.engines.aligned import aligned_zeros
-from phiedge.engines.onnxruntime import OrtDecoder
+from phiedge.engines.onnxruntime.decoder import OrtDecoder
 from phiedge.exporters.config import ModelConfig
 from phiedge.runtime.embeddings import EmbeddingTable
 from phiedge.runtime.kv_cache import KVCache
@@ -28,15 +28,8 @@ class Decoder:
 
     def __init__(self, checkpoint: Path, graphs: Path, *, max_context: int, threads: int, chunk_tokens: int) -> None:
         facts = ModelConfig.from_dir(checkpoint).facts()
-        self._engine = OrtDecoder(graphs / "decoder.ort.onnx", facts, threads=threads)
-        self._cache = KVCache(
-            layers=facts.num_layers,
-            kv_heads=facts.num_kv_heads,
-            capacity=max_context,
-            head_dim=facts.head_dim,
-            dtype=self._engine.cache_dtype,
-        )
-        self._engine.bind(self._cache.layer_views())
+        self._engine = OrtDecoder(graphs / "decoder.ort.onnx", facts, threads=threads, capacity=max_context)
+        self._cache = KVCache(max_context)
         self._engine._run = self._timed = TimedRun(self._engine._run)
         self._chunk_tokens = chunk_tokens
         self._rows = aligned_zeros((max_context, facts.hidden_size), self._engine.input_dtype)

@@ -72,7 +72,7 @@ def export(
     progress = terminal_progress()
     with progress.task("load", 1, "exporter") as advance:
         with held_interrupts():
-            import phiedge.engines.onnxruntime  # noqa: F401
+            import phiedge.engines.onnxruntime.opening  # noqa: F401
         from phiedge.pipeline import export as run_export
 
         advance(1)

@@ -1,4 +1,10 @@
-"""Engines: each runs the vision and the decoder graph of a bundle on one inference library.
+"""Engines: what computes the vision and the decoder graph of a bundle.
 
-An engine takes and gives numpy arrays that the runtime owns. It knows nothing of prompts, pictures or sampling.
+    interface.py    what the runtime asks of an engine
+    backends.py     the backends by name, each imported only when it is opened
+    onnxruntime/    ONNX Runtime
+    aligned.py      arrays that kernels use in place        threads.py    how many threads
+
+An engine takes and gives numpy arrays that the runtime owns; the cache of keys and values is its own. It knows nothing of
+prompts, pictures or sampling.
 """

@@ -7,7 +7,7 @@
     chat_template.py  sandboxed Jinja                 prompt.py      questions to token ids
     tokens.py         text to ids and back            transcript.py  ids to thinking and answer
     loaded_model.py   engines, tables and buffers     embeddings.py  memory-mapped tables
-    kv_cache.py       the cache, allocated once       sampling.py    the next token
+    kv_cache.py       how much of the cache counts      sampling.py    the next token
     stopwatch.py      where the time went             budget.py      what may be asked of the clock
     goldens.py        what a bundle answered where it was made
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from phiedge.bundle import Bundle, Dialect
+from phiedge.bundle import Bundle
 from phiedge.engines.aligned import aligned_zeros
-from phiedge.engines.onnxruntime import OrtDecoder, OrtVision
+from phiedge.engines.backends import open_engines
+from phiedge.engines.interface import Engines
 from phiedge.engines.threads import default_threads
 from phiedge.errors import BundleError, ContextLengthError, UsageError
 from phiedge.runtime.chat_template import ChatTemplate
@@ -27,34 +28,36 @@ from phiedge.runtime.sampling import Logits
 from phiedge.runtime.stopwatch import Stopwatch
 from phiedge.runtime.tokens import Tokenizer
 
-_DIALECT = "ort"
-
 
 class LoadedModel:
-    """Everything that one session owns. Opening it allocates; running it does not, but for what a picture needs."""
+    """Everything that one session owns. Opening it allocates; running it does not, but for what a picture needs.
 
-    def __init__(self, bundle: Bundle, *, max_context: int | None, threads: int | None, chunk_tokens: int) -> None:
+    `backend` is the name of the backend that computes.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        max_context: int | None,
+        threads: int | None,
+        chunk_tokens: int,
+        backend: str | None = None,
+    ) -> None:
         if chunk_tokens < 1:
             raise UsageError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
-        dialect = _ort_dialect(bundle)
-        self.context = _context(dialect, max_context)
+        self.context = _context(bundle, max_context)
         self.facts = facts = bundle.manifest.facts
         self.tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
         template = ChatTemplate.read(bundle.file(bundle.manifest.chat_template))
         self.prompts = PromptBuilder(template, self.tokenizer, facts)
 
         threads = default_threads() if threads is None else threads
-        self._vision = OrtVision(bundle.file(dialect.vision), facts, threads=threads)
-        self._decoder = OrtDecoder(bundle.file(dialect.decoder), facts, threads=threads)
-        _check_features(bundle, self._vision, self._decoder)
-        self._cache = KVCache(
-            layers=facts.num_layers,
-            kv_heads=facts.num_kv_heads,
-            capacity=self.context,
-            head_dim=facts.head_dim,
-            dtype=self._decoder.cache_dtype,
-        )
-        self._decoder.bind(self._cache.layer_views())
+        engines = open_engines(bundle, backend=backend, threads=threads, capacity=self.context)
+        _check_features(bundle, engines)
+        self.backend = engines.backend
+        self._vision, self._decoder = engines.vision, engines.decoder
+        self._cache = KVCache(self.context)
 
         self._chunk_tokens = chunk_tokens
         self._embeddings = EmbeddingTable(bundle)
@@ -126,32 +129,24 @@ class LoadedModel:
             out[:] = features[: part.count]
 
 
-def _ort_dialect(bundle: Bundle) -> Dialect:
-    dialects = bundle.manifest.dialects
-    if _DIALECT not in dialects:
-        raise BundleError(
-            f"{bundle.path} has graphs for {', '.join(dialects) or 'no dialect'}, not for {_DIALECT}",
-            remedy="export the bundle again for a target that ONNX Runtime serves",
-        )
-    return dialects[_DIALECT]
-
-
-def _context(dialect: Dialect, wanted: int | None) -> int:
+def _context(bundle: Bundle, wanted: int | None) -> int:
+    most = bundle.manifest.max_context
     if wanted is None:
-        return dialect.max_context
+        return most
     if wanted < 1:
         raise UsageError(f"max_context must be at least 1, not {wanted}")
-    if wanted > dialect.max_context:
+    if wanted > most:
         raise ContextLengthError(
-            f"max_context {wanted} was asked, the bundle was exported for {dialect.max_context}",
+            f"max_context {wanted} was asked, the bundle was exported for {most}",
             remedy=f"export with --max-context {wanted}",
         )
     return wanted
 
 
-def _check_features(bundle: Bundle, vision: OrtVision, decoder: OrtDecoder) -> None:
-    if vision.output_dtype != decoder.input_dtype:
+def _check_features(bundle: Bundle, engines: Engines) -> None:
+    if engines.vision.output_dtype != engines.decoder.input_dtype:
         raise BundleError(
-            f"{bundle.path}: the vision graph gives {vision.output_dtype}, the decoder takes {decoder.input_dtype}",
+            f"{bundle.path}: the vision graph gives {engines.vision.output_dtype}, "
+            f"the decoder takes {engines.decoder.input_dtype}",
             remedy="export the bundle again",
         )

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phiedge.bundle import Bundle
-from phiedge.engines.onnxruntime import BACKEND, RunStoppedError
+from phiedge.engines.interface import RunStoppedError
 from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
@@ -41,6 +41,7 @@ class Session:
         self._bundle = bundle
         self._model: LoadedModel | None = model
         self._load_ns = load_ns
+        self._backend = model.backend
         self._sampler = Sampler(model.facts.vocab_size)
         self._guard = threading.Lock()  # held for a few statements only, never while something runs
         self._busy = False
@@ -53,17 +54,21 @@ class Session:
         max_context: int | None = None,
         threads: int | None = None,
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
+        backend: str | None = None,
     ) -> "Session":
         """Open the bundle at `path`, or one that is open already, and allocate everything.
 
         `max_context` is the number of positions for prompt, pictures and answer together, by default all that the
         bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
-        prompt is computed `chunk_tokens` at a time. Raises `BundleError`, `ContextLengthError`, `UsageError`,
+        prompt is computed `chunk_tokens` at a time. `backend` names what computes (`phiedge.engines.backends`), by
+        default what suits the bundle's target. Raises `BundleError`, `ContextLengthError`, `UsageError`,
         `SessionError`.
         """
         begun_ns = time.perf_counter_ns()
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
-        model = LoadedModel(bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens)
+        model = LoadedModel(
+            bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens, backend=backend
+        )
         return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns)
 
     @property
@@ -298,7 +303,7 @@ class Session:
                 answer=transcript.tokens("answer"),
             ),
             timings_ms=watch.timings(load_ns=self._load_ns),
-            backend=BACKEND,
+            backend=self._backend,
             precision=self._bundle.manifest.precision.name,
         )
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from phiedge.bundle import Bundle
-from phiedge.engines.onnxruntime import RunStoppedError
+from phiedge.engines.interface import RunStoppedError
 from phiedge.errors import BundleError
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.merge import RowPlan, plan_rows
@@ -41,7 +41,7 @@ def test_every_steps_logits_and_the_caches_are_the_publishers(model: LoadedModel
     case = oracle.case(name)
     plan = load_rows(model, case)
     logits = [model.prefill(plan.length).copy()]
-    views = model._cache.layer_views()
+    views = model._decoder._cache.layers()
     for layer in (0, 2):
         for view, key in zip(views[layer], (f"k_cache_{layer}", f"v_cache_{layer}"), strict=True):
             np.testing.assert_allclose(view[:, :, : plan.length], case[key], rtol=0, atol=1e-4)
@@ -55,10 +55,10 @@ def test_a_nudged_visual_row_changes_nothing_before_it(model: LoadedModel, oracl
     nudged = oracle.meta["causality"]["perturbed"]
     assert plan.rows[1].start < nudged < plan.rows[1].start + plan.rows[1].count
     before = model.prefill(plan.length).copy()
-    cache = model._cache._storage[..., : plan.length, :].copy()
+    cache = model._decoder._cache._storage[..., : plan.length, :].copy()
     model._rows[nudged] += 1.0
     after = model.prefill(plan.length)
-    changed = (model._cache._storage[..., : plan.length, :] != cache).any(axis=(1, 2, 3, 5))
+    changed = (model._decoder._cache._storage[..., : plan.length, :] != cache).any(axis=(1, 2, 3, 5))
     assert not changed[:, :nudged].any()
     assert changed[1:, nudged:].all()
     assert np.abs(after - before).max() > 1e-3
@@ -66,14 +66,14 @@ def test_a_nudged_visual_row_changes_nothing_before_it(model: LoadedModel, oracl
 
 def test_the_cache_is_written_where_it_was_allocated(model: LoadedModel, oracle) -> None:
     plan = load_rows(model, oracle.case("text"))
-    model._cache._storage.fill(np.nan)
+    model._decoder._cache._storage.fill(np.nan)
     model.prefill(plan.length)
-    for key, value in model._cache.layer_views():
+    for key, value in model._decoder._cache.layers():
         for view in (key, value):
             assert np.isfinite(view[:, :, : plan.length]).all()
             assert np.isnan(view[:, :, plan.length :]).all()
     bound = [value.data_ptr() for value in model._decoder._chunk_binding.get_outputs()[1:]]
-    assert bound == [view.ctypes.data for pair in model._cache.layer_views() for view in pair]
+    assert bound == [view.ctypes.data for pair in model._decoder._cache.layers() for view in pair]
 
 
 def test_the_length_is_committed_only_after_a_run(model: LoadedModel, oracle) -> None:

@@ -1,7 +1,4 @@
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,25 +7,17 @@ import numpy as np
 import pytest
 
 from phiedge.bundle import Bundle, ModelFacts
-from phiedge.engines.onnxruntime import OrtDecoder, OrtVision, RunStoppedError
+from phiedge.engines.interface import RunStoppedError
+from phiedge.engines.onnxruntime.buffers import HostCache
+from phiedge.engines.onnxruntime.decoder import OrtDecoder
 from phiedge.errors import BundleError, SessionError, UsageError
 
-
-@pytest.fixture
-def facts(oracle_bundle: Bundle) -> ModelFacts:
-    return oracle_bundle.manifest.facts
+CAPACITY = 64
 
 
 @pytest.fixture
 def decoder(oracle_bundle: Bundle, facts: ModelFacts) -> OrtDecoder:
-    decoder = OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), facts, threads=1)
-    decoder.bind(cache(facts, 64))
-    return decoder
-
-
-def cache(facts: ModelFacts, capacity: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    shape = (1, facts.num_kv_heads, capacity, facts.head_dim)
-    return [(np.zeros(shape, np.float32), np.zeros(shape, np.float32)) for _ in range(facts.num_layers)]
+    return OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), facts, threads=1, capacity=CAPACITY)
 
 
 def embeddings(facts: ModelFacts, count: int) -> np.ndarray:
@@ -48,15 +37,6 @@ def test_steps_and_chunks_give_the_same_logits(decoder: OrtDecoder, facts: Model
 def test_logits_are_the_same_memory_every_time(decoder: OrtDecoder, facts: ModelFacts) -> None:
     first = decoder.prefill(embeddings(facts, 2), past=0)
     assert decoder.step(past=2).ctypes.data == first.ctypes.data
-
-
-def test_features_are_written_into_the_callers_array(oracle_bundle: Bundle, facts: ModelFacts) -> None:
-    vision = OrtVision(oracle_bundle.file("vision.ort.onnx"), facts, threads=1)
-    for count in (1, 6, 256):
-        out = np.full((count, facts.hidden_size), np.nan, np.float32)
-        patches = np.zeros((count, 768), np.float32)
-        vision.encode(patches, np.ones((count, facts.vision_hidden_size), np.float32), out)
-        assert np.isfinite(out).all()
 
 
 def test_a_stopped_engine_refuses_until_it_is_armed_again(decoder: OrtDecoder, facts: ModelFacts) -> None:
@@ -98,45 +78,40 @@ def test_a_decoder_that_is_not_the_manifests_is_refused_naming_both_sides(
     oracle_bundle: Bundle, facts: ModelFacts, change: dict, message: str
 ) -> None:
     with pytest.raises(BundleError, match=message):
-        OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), replace(facts, **change), threads=1)
-
-
-def test_the_graphs_cannot_stand_in_for_each_other(oracle_bundle: Bundle, facts: ModelFacts) -> None:
-    with pytest.raises(BundleError, match=r"inputs_embeds.*patches"):
-        OrtVision(oracle_bundle.file("decoder.ort.onnx"), facts, threads=1)
+        OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), replace(facts, **change), threads=1, capacity=CAPACITY)
 
 
 def test_a_file_that_is_no_graph_is_refused(tmp_path: Path, facts: ModelFacts) -> None:
     path = tmp_path / "decoder.ort.onnx"
     path.write_bytes(b"this is no graph")
     with pytest.raises(BundleError, match="cannot open"):
-        OrtDecoder(path, facts, threads=1)
+        OrtDecoder(path, facts, threads=1, capacity=CAPACITY)
 
 
 def test_a_graph_without_its_weights_is_refused(oracle_bundle: Bundle, tmp_path: Path, facts: ModelFacts) -> None:
     shutil.copy(oracle_bundle.file("decoder.ort.onnx"), tmp_path)
     with pytest.raises(BundleError, match="cannot open"):
-        OrtDecoder(tmp_path / "decoder.ort.onnx", facts, threads=1)
+        OrtDecoder(tmp_path / "decoder.ort.onnx", facts, threads=1, capacity=CAPACITY)
 
 
 def test_no_threads_are_refused(oracle_bundle: Bundle, facts: ModelFacts) -> None:
     with pytest.raises(UsageError, match="threads must be from 1 to .*, not 0"):
-        OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), facts, threads=0)
+        OrtDecoder(oracle_bundle.file("decoder.ort.onnx"), facts, threads=0, capacity=CAPACITY)
 
 
-def test_importing_it_writes_no_telemetry(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
-    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-B", "-c", "import phiedge.engines.onnxruntime"]
-    subprocess.run(command, env=environment, check=True)
-    assert list(tmp_path.rglob("*")) == []
+def test_the_cache_lies_in_one_aligned_allocation_of_the_asked_capacity(decoder: OrtDecoder, facts: ModelFacts) -> None:
+    views = [view for pair in decoder._cache.layers() for view in pair]
+    addresses = [view.ctypes.data for view in views]
+    assert decoder.capacity == CAPACITY
+    assert decoder.cache_bytes == sum(view.nbytes for view in views)
+    assert addresses[0] % 64 == 0
+    assert addresses == [addresses[0] + place * views[0].nbytes for place in range(2 * facts.num_layers)]
+    for view in views:
+        assert view.shape == (1, facts.num_kv_heads, CAPACITY, facts.head_dim)
+        assert view.flags.c_contiguous
 
 
-def test_a_damaged_graph_is_told_by_the_error_alone(
-    oracle_bundle: Bundle, facts: ModelFacts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    graph = oracle_bundle.file("vision.ort.onnx").read_bytes()
-    (tmp_path / "vision.ort.onnx").write_bytes(graph.replace(b"MatMul", b"MatMux"))
-    with pytest.raises(BundleError, match="cannot open .*vision.ort.onnx"):
-        OrtVision(tmp_path / "vision.ort.onnx", facts, threads=1)
-    assert capfd.readouterr() == ("", "")
+def test_a_cache_that_does_not_fit_is_refused_with_its_size() -> None:
+    with pytest.raises(SessionError, match=r"100000000 positions needs 4096000\.00 GB") as caught:
+        HostCache(layers=400, kv_heads=100, capacity=10**8, head_dim=128, dtype=np.float32)
+    assert "max_context" in str(caught.value.remedy)
