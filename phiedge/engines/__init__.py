@@ -5,6 +5,6 @@
     onnxruntime/    ONNX Runtime
     aligned.py      arrays that kernels use in place        threads.py    how many threads
 
-An engine takes and gives numpy arrays that the runtime owns; the cache of keys and values is its own. It knows nothing of
-prompts, pictures or sampling.
+An engine takes and gives numpy arrays that the runtime owns; the cache of keys and values is its own. It knows nothing
+of prompts, pictures or sampling.
 """

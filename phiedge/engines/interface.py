@@ -1,8 +1,8 @@
 """What the runtime asks of an engine, whatever library computes.
 
-The decoder engine owns the cache of keys and values, on the host or on a device; the runtime only knows how many of
-its positions mean something, and says so with every run (`past`). Positions from `past` on are overwritten, so going back
-to an earlier length costs nothing. `stop` may be called from any thread; all else from one at a time.
+The decoder engine owns the cache of keys and values, on the host or on a device. The runtime only knows how many of its
+positions mean something, and says so with every run (`past`). Positions from `past` on are overwritten, so going back
+to an earlier length costs nothing. `stop` may be called from any thread, all else from one at a time.
 """
 
 from dataclasses import dataclass
