@@ -1,20 +1,30 @@
-"""Writes a checkpoint of this architecture with random weights, and its decoder once more under the name of Phi-3.
+"""Checkpoints of this architecture with random weights: the published size, or a decoder of any size with a twin.
 
-The two directories share one weight file: `checkpoint/` is what phiedge reads, `phi3/` is what a builder that knows
-Phi-3 reads. The tokenizer is the small one of the tests; its ids lie at the bottom of the vocabulary.
+    python -m benchmarks.random_checkpoint DIR
+
+writes 30 GB as the 15B is published: seven shards and their index, configuration, tokenizer and template. The values
+are those of `phiedge export --random-weights` with the same seed; the tokenizer is its stand-in.
+
+`write` is for comparisons with a builder that knows Phi-3: two directories that share one weight file, `checkpoint/`
+for phiedge and `phi3/` for the other. Their tokenizer is the small one of the tests; its ids lie at the bottom of the
+vocabulary.
 """
 
+import argparse
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.sharded_files import SHARD_BYTES, write_file, write_shards
 from phiedge.exporters.config import ModelConfig
+from phiedge.exporters.random_weights import RandomWeights
+from phiedge.exporters.stand_in import TEMPLATE, stand_in_tokenizer
 from phiedge.exporters.tensors import TensorSpec
+from tests.support.published import PUBLISHED_CONFIG, PUBLISHED_GENERATION, PUBLISHED_PREPROCESSOR
 
 _TEMPLATE = Path(__file__).parents[1] / "tests" / "oracle" / "tiny"
 _TEXT = "model-decoder.safetensors"
@@ -46,6 +56,26 @@ class RandomCheckpoint:
     decoder_parameters: int
 
 
+def write_published(
+    directory: Path, config: Mapping[str, object] = PUBLISHED_CONFIG, *, seed: int = 0, shard_bytes: int = SHARD_BYTES
+) -> int:
+    """Write a directory as the 15B is published, for `config` as in config.json; return the bytes of its weights."""
+    directory.mkdir(parents=True, exist_ok=True)
+    known = ModelConfig.from_json(dict(config))
+    tokenizer = stand_in_tokenizer(known.tokens, known.vocab_size)
+    contents = {
+        "config.json": config,
+        "generation_config.json": PUBLISHED_GENERATION
+        | {key: config[key] for key in PUBLISHED_GENERATION if key in config},
+        "preprocessor_config.json": PUBLISHED_PREPROCESSOR,
+        "tokenizer.json": tokenizer,
+    }
+    for name, content in contents.items():
+        (directory / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (directory / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    return sum(shard.tensors_bytes for shard in write_shards(directory, known, seed=seed, shard_bytes=shard_bytes))
+
+
 def write(directory: Path, shape: DecoderShape, *, seed: int = 0) -> RandomCheckpoint:
     """Write both directories below `directory`, or find them there complete."""
     checkpoint, phi3 = directory / "checkpoint", directory / "phi3"
@@ -58,12 +88,14 @@ def write(directory: Path, shape: DecoderShape, *, seed: int = 0) -> RandomCheck
         for target in (checkpoint, phi3):
             shutil.copyfile(_TEMPLATE / name, target / name)
 
-    tensors = ModelConfig.from_dir(checkpoint).tensors()
+    known = ModelConfig.from_dir(checkpoint)
+    tensors = known.tensors()
     text = {name: spec for name, spec in tensors.items() if _is_text(name)}
     vision = {name: spec for name, spec in tensors.items() if not _is_text(name)}
     if not (checkpoint / "model.safetensors.index.json").is_file():
-        _write_weights(checkpoint / _TEXT, text, np.random.default_rng(seed))
-        _write_weights(checkpoint / _VISION, vision, np.random.default_rng(seed + 1))
+        weights = RandomWeights(known, seed=seed)
+        write_file(checkpoint / _TEXT, tuple(text), tensors, weights)
+        write_file(checkpoint / _VISION, tuple(vision), tensors, weights)
         homes = dict.fromkeys(text, _TEXT) | dict.fromkeys(vision, _VISION)
         index = {"metadata": {"total_size": 2 * _count(tensors)}, "weight_map": homes}
         (checkpoint / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
@@ -110,25 +142,19 @@ def _phi3_config(config: Mapping[str, object]) -> dict[str, object]:
     return {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"} | {key: config[key] for key in kept}
 
 
-def _write_weights(path: Path, tensors: Mapping[str, TensorSpec], random: np.random.Generator) -> None:
-    """One safetensors file in bfloat16: norms near 1, everything else small enough for activations to stay bounded."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, spec in tensors.items():
-        end = offset + 2 * spec.parameters
-        header[name] = {"dtype": "BF16", "shape": list(spec.shape), "data_offsets": [offset, end]}
-        offset = end
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name, spec in tensors.items():
-            file.write(_random_bfloat16(name, spec.shape, random).data)
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write a checkpoint directory with random weights; 30 GB by default.")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--config", type=Path, help="another config.json than the published one")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    config = json.loads(options.config.read_text(encoding="utf-8")) if options.config else PUBLISHED_CONFIG
+    begin_ns = time.perf_counter_ns()
+    written_bytes = write_published(options.directory, config, seed=options.seed)
+    seconds = (time.perf_counter_ns() - begin_ns) / 1e9
+    rate_gbps = written_bytes / 1e9 / seconds
+    print(f"{options.directory}: {written_bytes / 1e9:.2f} GB in {seconds:.0f} s, {rate_gbps:.2f} GB/s")
 
 
-def _random_bfloat16(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    values = random.standard_normal(shape, dtype=np.float32)
-    values *= np.float32(0.02)
-    if "norm" in name and name.endswith("weight"):
-        values += 1
-    return (values.view(np.uint32) >> 16).astype("<u2")
+if __name__ == "__main__":
+    main()

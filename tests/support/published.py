@@ -60,3 +60,28 @@ PUBLISHED_CONFIG: dict[str, object] = {
 # Exact, counted on the publisher's modules.
 PUBLISHED_TENSORS = 695
 PUBLISHED_PARAMETERS = 15_119_518_144
+
+# The two small files beside config.json, as published.
+PUBLISHED_GENERATION: dict[str, object] = {
+    "bos_token_id": 100257,
+    "do_sample": True,
+    "eos_token_id": [100265],
+    "pad_token_id": 100349,
+    "temperature": 0.8,
+    "top_p": 0.95,
+}
+PUBLISHED_PREPROCESSOR: dict[str, object] = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_processor_type": "Siglip2ImageProcessorNoUpscale",
+    "image_std": [0.5, 0.5, 0.5],
+    "max_num_patches": 3600,
+    "min_num_patches": 256,
+    "patch_size": 16,
+    "processor_class": "Phi4VisionRProcessor",
+    "rescale_factor": 0.00392156862745098,
+    "resample": 2,
+}
