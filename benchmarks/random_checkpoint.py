@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.sharded_files import SHARD_BYTES, write_file, write_shards
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.random_weights import RandomWeights
+from phiedge.exporters.random_tensors import RandomTensors
 from phiedge.exporters.stand_in import TEMPLATE, stand_in_tokenizer
 from phiedge.exporters.tensors import TensorSpec
 from tests.support.published import PUBLISHED_CONFIG, PUBLISHED_GENERATION, PUBLISHED_PREPROCESSOR
@@ -93,7 +93,7 @@ def write(directory: Path, shape: DecoderShape, *, seed: int = 0) -> RandomCheck
     text = {name: spec for name, spec in tensors.items() if _is_text(name)}
     vision = {name: spec for name, spec in tensors.items() if not _is_text(name)}
     if not (checkpoint / "model.safetensors.index.json").is_file():
-        weights = RandomWeights(known, seed=seed)
+        weights = RandomTensors(known, seed=seed)
         write_file(checkpoint / _TEXT, tuple(text), tensors, weights)
         write_file(checkpoint / _VISION, tuple(vision), tensors, weights)
         homes = dict.fromkeys(text, _TEXT) | dict.fromkeys(vision, _VISION)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.random_weights import RandomWeights
+from phiedge.exporters.random_tensors import RandomTensors
 from phiedge.exporters.tensors import TensorSpec
 
 SHARD_BYTES = 5_000_000_000
@@ -75,7 +75,7 @@ def write_shards(
 ) -> tuple[Shard, ...]:
     """Write the shards and their index; the index comes last, so that without it nothing is whole."""
     shards, tensors = plan_shards(config, shard_bytes=shard_bytes), config.tensors()
-    weights = RandomWeights(config, seed=seed)
+    weights = RandomTensors(config, seed=seed)
     (directory / INDEX_FILE).unlink(missing_ok=True)
     for shard in shards:
         write_file(directory / shard.file, shard.names, tensors, weights)
@@ -86,7 +86,7 @@ def write_shards(
     return shards
 
 
-def write_file(path: Path, names: Sequence[str], tensors: Mapping[str, TensorSpec], weights: RandomWeights) -> None:
+def write_file(path: Path, names: Sequence[str], tensors: Mapping[str, TensorSpec], weights: RandomTensors) -> None:
     """One safetensors file in bfloat16, at once given its whole length."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
