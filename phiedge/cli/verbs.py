@@ -18,6 +18,7 @@ from phiedge.errors import UsageError, nearest
 VERBS = {
     "export": "Turn a checkpoint into a bundle for a device.",
     "run": "Ask a bundle a question, with or without pictures.",
+    "build": "Make an engine of a bundle for the machine it stands on.",
     "verify": "Check a bundle: every byte, and its answers.",
     "devices": "List and show the devices that a bundle can be made for.",
 }

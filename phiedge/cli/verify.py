@@ -11,6 +11,7 @@ from phiedge.bundle.reading import UNLISTED_DIRECTORIES
 from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
+from phiedge.engines.engine_record import built_engines
 from phiedge.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,13 +31,16 @@ def verify(
     """Check every byte of a bundle, and its answers against those stored at export.
 
     The manifest is checked first, then the hash of every file, then the numbers that this machine computes are
-    compared with the goldens of the export. Engines and profiles were made later and are listed only.
+    compared with the goldens of the export. Engines were made later, with hashes of their own, which are checked, too;
+    profiles are listed only.
 
     Exit code 0 if all is as it was written, 1 if anything is not.
     """
     opened = Bundle.open(bundle)
     progress = terminal_progress()
     problems = opened.check_files(progress)
+    for engine in built_engines(opened):
+        problems += engine.check_files(progress)
     goldens = _check_goldens(opened, progress) if not problems else None
     ok = not problems and all(row.ok for row in goldens or ())
     if as_json:
@@ -48,13 +52,11 @@ def verify(
 
 
 def _check_goldens(bundle: Bundle, progress: Progress) -> "list[GoldenCheck] | None":
-    if bundle.manifest.goldens is None:
-        return None
     with held_interrupts():
         import phiedge.runtime.session  # noqa: F401
-    from phiedge.runtime.goldens import check
+    from phiedge.runtime.goldens import check, find
 
-    return check(bundle, progress)
+    return check(bundle, progress) if find(bundle) is not None else None
 
 
 def _shown(difference: float | None) -> str:
@@ -62,10 +64,12 @@ def _shown(difference: float | None) -> str:
 
 
 def _unlisted(bundle: Bundle) -> dict[str, list[str]]:
-    return {
-        name: sorted(entry.name for entry in (bundle.path / name).iterdir()) if (bundle.path / name).is_dir() else []
-        for name in UNLISTED_DIRECTORIES
-    }
+    return {name: _visible(bundle.path / name) for name in UNLISTED_DIRECTORIES}
+
+
+def _visible(directory: Path) -> list[str]:
+    names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def _report(
@@ -100,7 +104,7 @@ def _show(bundle: Bundle, problems: list[Problem], goldens: "list[GoldenCheck] |
         ]
         show_table(None, ("golden", "difference", "allowed", ""), golden_rows, right="difference allowed")
     elif not problems:
-        print("It stores no goldens: its answers could not be compared.")
+        print("It stores no goldens: its answers could not be compared. `phiedge build` stores them with an engine.")
     for name, made in _unlisted(bundle).items():
         if made:
             print(f"{name} made since the export: {', '.join(made)}")

@@ -1,11 +1,30 @@
-"""From a checkpoint to a bundle: the stages in their order, each of which lives in a package of its own.
+"""What joins the parts: from a checkpoint to a bundle, and from a bundle to an engine for this machine.
 
-exporting.py     the order of it all
-contents.py      what is written into the bundle, and its manifest
-comparison.py    two precisions of one model beside each other
-report.py        quantization.json
+exporting.py         the order of an export
+contents.py          what is written into the bundle, and its manifest
+golden_questions.py  what every bundle is asked when it is made
+comparison.py        two precisions of one model beside each other
+report.py            quantization.json
+building.py          an engine, built and tried; it needs neither torch nor ONNX
+
+Each is imported when it is asked for: a device that builds an engine has nothing that an export needs.
 """
 
-from phiedge.pipeline.exporting import export
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["export"]
+if TYPE_CHECKING:
+    from phiedge.pipeline.building import build
+    from phiedge.pipeline.exporting import export
+
+__all__ = ["build", "export"]
+
+_HOMES = {"build": "phiedge.pipeline.building", "export": "phiedge.pipeline.exporting"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'phiedge.pipeline' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -7,19 +7,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from phiedge.bundle import Bundle, BundleWriter
 from phiedge.devices import find
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, Checkpoint, open_checkpoint
 from phiedge.exporters.precision import choose_precision
 from phiedge.pipeline.contents import describe, write_contents
+from phiedge.pipeline.golden_questions import golden_questions
 from phiedge.pipeline.report import QUANTIZATION_FILE, make_report, open_trial
 from phiedge.progress import Progress, silent
-from phiedge.reference.scenes import draw_scene
 from phiedge.runtime.chat_template import ChatTemplate
-from phiedge.runtime.goldens import GOLDENS_FILE, Golden, GoldenQuestion, record, save
+from phiedge.runtime.goldens import GOLDENS_FILE, Golden, record, save
 from phiedge.runtime.prompt import PromptBuilder
 from phiedge.runtime.session import Session
 from phiedge.runtime.tokens import Tokenizer
@@ -68,20 +66,6 @@ def export(
         save(goldens, writer.path / GOLDENS_FILE)
         (writer.path / QUANTIZATION_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         return writer.commit(replace(manifest, goldens=GOLDENS_FILE, quantization=QUANTIZATION_FILE), progress)
-
-
-def golden_questions() -> tuple[GoldenQuestion, ...]:
-    """What every bundle is asked at export: text alone, two shapes of picture, with and without thinking."""
-    wide, tall = (
-        np.asarray(draw_scene(seed, size=size, place=place).picture)
-        for seed, size, place in ((1, (320, 176), "kiosk"), (2, (144, 224), "shelf"))
-    )
-    return (
-        GoldenQuestion(name="text", prompt="How many sides has a box?"),
-        GoldenQuestion(name="picture", prompt="How many buttons are there?", pictures=(wide,)),
-        GoldenQuestion(name="thinking", prompt="How many products are there?", pictures=(tall,), think="on"),
-        GoldenQuestion(name="two pictures", prompt="What has changed?", pictures=(tall, wide), think="auto"),
-    )
 
 
 def _check_prompts(checkpoint: Checkpoint) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phiedge.bundle import Bundle, Precision
+from phiedge.engines.engine_record import built_engines
 from phiedge.errors import BundleError, ContextLengthError
 from phiedge.progress import Progress, silent
 from phiedge.runtime.prompt import ThinkMode
@@ -123,13 +124,24 @@ def save(goldens: Sequence[Golden], path: Path) -> None:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 
 
+def find(bundle: Bundle) -> Path | None:
+    """The file with a bundle's goldens: its own, or of an engine that was built from it; None if there is none."""
+    if bundle.manifest.goldens is not None:
+        return bundle.file(bundle.manifest.goldens)
+    for engine in built_engines(bundle):
+        if engine.record.goldens is not None:
+            return engine.file(engine.record.goldens)
+    return None
+
+
 def load(bundle: Bundle) -> list[Golden]:
-    """The goldens of a bundle, none if it stores none. Raises `BundleError` for a file that does not hold together."""
-    name = bundle.manifest.goldens
-    if name is None:
+    """The goldens of a bundle, none if there are none. Raises `BundleError` for a file that does not hold together."""
+    path = find(bundle)
+    if path is None:
         return []
+    name = path.name
     try:
-        with np.load(io.BytesIO(bundle.file(name).read_bytes()), allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             index = json.loads(arrays["index"].tobytes())
             return [_read(arrays, k, entry, bundle) for k, entry in enumerate(index)]
     except BundleError as error:
@@ -144,14 +156,16 @@ def check(bundle: Bundle, progress: Progress = silent) -> list[GoldenCheck]:
     """Run every golden on this machine and compare the logits."""
     from phiedge.runtime.session import Session
 
-    goldens = load(bundle)
     context = min(GOLDENS_CONTEXT, bundle.manifest.max_context)
-    tolerance = _tolerance(bundle.manifest.precision)
+    with Session.open(bundle, max_context=context) as session:
+        return compare(session, load(bundle), progress)
+
+
+def compare(session: "Session", goldens: Sequence[Golden], progress: Progress = silent) -> list[GoldenCheck]:
+    """Run every golden in an open session and compare the logits."""
+    tolerance = _tolerance(session.bundle.manifest.precision)
     rows = []
-    with (
-        progress.task("compare", len(goldens), "goldens") as advance,
-        Session.open(bundle, max_context=context) as session,
-    ):
+    with progress.task("compare", len(goldens), "goldens") as advance:
         for golden in goldens:
             found = _logits(session, golden.question, golden.token_ids)
             rows.append(_compare(golden, found, tolerance))

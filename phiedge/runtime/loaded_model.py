@@ -14,6 +14,7 @@ import numpy.typing as npt
 from phiedge.bundle import Bundle
 from phiedge.engines.aligned import aligned_zeros
 from phiedge.engines.backends import open_engines
+from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
 from phiedge.engines.threads import default_threads
 from phiedge.errors import BundleError, ContextLengthError, UsageError
@@ -33,7 +34,7 @@ from phiedge.runtime.tokens import Tokenizer
 class LoadedModel:
     """Everything that one session owns. Opening it allocates; running it does not, but for what a picture needs.
 
-    `backend` is the name of the backend that computes.
+    `backend` is the name of the backend that computes. `engine` is one that is being built and shall be tried.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LoadedModel:
         threads: int | None,
         chunk_tokens: int,
         backend: str | None = None,
+        engine: BuiltEngine | None = None,
     ) -> None:
         if chunk_tokens < 1:
             raise UsageError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
@@ -54,7 +56,7 @@ class LoadedModel:
         self.prompts = PromptBuilder(template, self.tokenizer, facts)
 
         threads = default_threads() if threads is None else threads
-        engines = open_engines(bundle, backend=backend, threads=threads, capacity=self.context)
+        engines = open_engines(bundle, backend=backend, threads=threads, capacity=self.context, engine=engine)
         _check_features(bundle, engines)
         self.backend = engines.backend
         self._vision, self._decoder = engines.vision, engines.decoder

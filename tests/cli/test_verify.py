@@ -33,7 +33,8 @@ def test_a_whole_bundle_is_verified(plain_bundle: Bundle, capsys: pytest.Capture
 
 
 def test_a_whole_bundle_is_verified_as_json(plain_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    (plain_bundle.path / "engines" / "onnxruntime-cpu").mkdir(parents=True)
+    (plain_bundle.path / "profiles").mkdir()
+    (plain_bundle.path / "profiles" / "this-machine.json").write_text("{}")
     assert main(["verify", str(plain_bundle.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "bundle": str(plain_bundle.path),
@@ -44,8 +45,8 @@ def test_a_whole_bundle_is_verified_as_json(plain_bundle: Bundle, capsys: pytest
         "bytes": sum(entry.bytes for entry in plain_bundle.manifest.files.values()),
         "problems": [],
         "goldens": None,
-        "engines": ["onnxruntime-cpu"],
-        "profiles": [],
+        "engines": [],
+        "profiles": ["this-machine.json"],
     }
 
 

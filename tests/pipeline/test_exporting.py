@@ -18,7 +18,7 @@ from phiedge import __version__
 from phiedge.bundle import Bundle, hash_file
 from phiedge.errors import BundleError, CheckpointError, ExportError, UnknownDeviceError, UsageError
 from phiedge.pipeline import export, report
-from phiedge.pipeline.exporting import golden_questions
+from phiedge.pipeline.golden_questions import golden_questions
 from phiedge.runtime.goldens import Golden, load
 from phiedge.runtime.session import Session
 

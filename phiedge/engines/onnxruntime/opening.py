@@ -1,7 +1,11 @@
-"""Both graphs of a bundle, opened on ONNX Runtime."""
+"""Both graphs of a bundle, opened on ONNX Runtime: as an engine built for this machine, or as they were exported."""
+
+from pathlib import Path
 
 from phiedge.bundle import Bundle, Dialect
+from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
+from phiedge.engines.onnxruntime.built import usable_engine
 from phiedge.engines.onnxruntime.decoder import OrtDecoder
 from phiedge.engines.onnxruntime.vision import OrtVision
 from phiedge.errors import BundleError
@@ -9,14 +13,21 @@ from phiedge.errors import BundleError
 DIALECT = "ort"
 
 
-def open_engines(bundle: Bundle, *, backend: str, threads: int, capacity: int) -> Engines:
-    """Open the graphs of the bundle's `ort` dialect. Raises `BundleError`, `SessionError`, `UsageError`."""
+def open_engines(
+    bundle: Bundle, *, backend: str, threads: int, capacity: int, engine: BuiltEngine | None = None
+) -> Engines:
+    """Open the bundle's `ort` graphs on the CPU; `engine` opens one that is being built.
+
+    Raises `BundleError`, also for a built engine that does not belong to this machine, `SessionError`, `UsageError`.
+    """
     dialect = ort_dialect(bundle)
+    engine = engine or usable_engine(bundle)
+    vision, decoder = _graphs(bundle, dialect, engine)
     facts = bundle.manifest.facts
     return Engines(
         backend=backend,
-        vision=OrtVision(bundle.file(dialect.vision), facts, threads=threads),
-        decoder=OrtDecoder(bundle.file(dialect.decoder), facts, threads=threads, capacity=capacity),
+        vision=OrtVision(vision, facts, threads=threads),
+        decoder=OrtDecoder(decoder, facts, threads=threads, capacity=capacity),
     )
 
 
@@ -29,3 +40,9 @@ def ort_dialect(bundle: Bundle) -> Dialect:
             remedy="export the bundle again for a target that ONNX Runtime serves",
         )
     return dialects[DIALECT]
+
+
+def _graphs(bundle: Bundle, dialect: Dialect, engine: BuiltEngine | None) -> tuple[Path, Path]:
+    if engine is None:
+        return bundle.file(dialect.vision), bundle.file(dialect.decoder)
+    return engine.file(engine.record.vision), engine.file(engine.record.decoder)

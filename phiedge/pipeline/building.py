@@ -1,0 +1,95 @@
+"""`build`: make an engine of a bundle for this machine, try it, and give it its name.
+
+Nothing is visible under the engine's name before it has answered as the bundle did where it was exported, or, where an
+export could not try the model, before its own answers are written down.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from phiedge.bundle import Bundle, FileEntry
+from phiedge.engines.engine_record import BuiltEngine, EngineRecord
+from phiedge.engines.engine_writer import EngineWriter
+from phiedge.engines.onnxruntime import built
+from phiedge.engines.onnxruntime.opening import ort_dialect
+from phiedge.engines.threads import check_threads, default_threads
+from phiedge.errors import BundleError, IntegrityError, UsageError, nearest
+from phiedge.pipeline.golden_questions import golden_questions
+from phiedge.progress import Progress, silent
+from phiedge.runtime import goldens
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
+
+BUILDABLE = (built.BACKEND,)
+
+
+def build(
+    path: str | os.PathLike[str],
+    *,
+    backend: str = built.BACKEND,
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> BuiltEngine:
+    """Build the engine of `backend` for this machine into the bundle at `path`; one that is there is replaced.
+
+    The bundle's files are checked first, so that an engine is never made of damaged ones. Raises `UsageError`,
+    `BundleError` (`IntegrityError`), `SessionError`.
+    """
+    if backend not in BUILDABLE:
+        close = nearest(backend, BUILDABLE) or list(BUILDABLE)
+        raise UsageError(f"there is nothing to build for {backend!r}", remedy=f"use --backend {' or '.join(close)}")
+    threads = default_threads() if threads is None else threads
+    check_threads(threads)
+    bundle = Bundle.open(path)
+    ort_dialect(bundle)
+    with EngineWriter(bundle, built.ENGINE_NAME) as writer:
+        writer.require_space(built.engine_bytes(bundle))
+        _require_whole(bundle, progress)
+        built.save_graphs(bundle, writer.path, threads=threads, progress=progress)
+        named = _try(bundle, writer, threads, progress)
+        return writer.commit(lambda files: _describe(bundle, files, named), progress)
+
+
+def _describe(bundle: Bundle, files: Mapping[str, FileEntry], named: str | None) -> EngineRecord:
+    return built.describe(bundle, files, goldens=named)
+
+
+def _require_whole(bundle: Bundle, progress: Progress) -> None:
+    problems = bundle.check_files(progress)
+    if problems:
+        first = problems[0]
+        raise IntegrityError(
+            f"{bundle.path} is not as it was written: {first.path} is {first.kind} ({first.detail})",
+            remedy="copy or export the bundle again",
+        )
+
+
+def _try(bundle: Bundle, writer: EngineWriter, threads: int, progress: Progress) -> str | None:
+    """Hold the engine's answers against the bundle's goldens; without any, write them down and return their file."""
+    engine = writer.preview(lambda files: _describe(bundle, files, None))
+    context = min(bundle.manifest.max_context, goldens.GOLDENS_CONTEXT)
+    model = LoadedModel(bundle, max_context=context, threads=threads, chunk_tokens=DEFAULT_CHUNK_TOKENS, engine=engine)
+    with Session(bundle, model, load_ns=0) as session:
+        if bundle.manifest.goldens is not None:
+            _require_same(bundle, goldens.compare(session, goldens.load(bundle), progress))
+            return None
+        found = goldens.record(session, golden_questions(), progress=progress)
+        return _save(found, writer.path)
+
+
+def _require_same(bundle: Bundle, rows: Sequence[goldens.GoldenCheck]) -> None:
+    for row in rows:
+        if not row.ok:
+            raise BundleError(
+                f"the engine does not answer the golden {row.name!r} as {bundle.path} does: the logits are "
+                f"{row.max_abs_diff} apart, {row.tolerance:g} are allowed",
+                remedy="install the onnxruntime version that phiedge was tested with, and report this",
+            )
+
+
+def _save(found: list[goldens.Golden], directory: Path) -> str | None:
+    if not found:
+        return None
+    goldens.save(found, directory / goldens.GOLDENS_FILE)
+    return goldens.GOLDENS_FILE
