@@ -41,7 +41,8 @@ def stand_in_tokenizer(tokens: TokenIds, vocab_size: int) -> JsonObject:
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
         "post_processor": None,
         "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
-        "model": {"type": "BPE", "vocab": dict(zip(_pieces(), free, strict=False)), "merges": []},
+        # The library gives an added token a new id if it is not in the vocabulary, too.
+        "model": {"type": "BPE", "vocab": special | dict(zip(_pieces(), free, strict=False)), "merges": []},
     }
 
 

@@ -85,3 +85,5 @@ PUBLISHED_PREPROCESSOR: dict[str, object] = {
     "rescale_factor": 0.00392156862745098,
     "resample": 2,
 }
+# Seven shards of bfloat16, to two decimals.
+PUBLISHED_SHARDS_GB = (4.93, 4.96, 4.90, 4.77, 4.77, 4.88, 1.03)
