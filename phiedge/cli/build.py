@@ -63,6 +63,7 @@ def _summary(engine: "BuiltEngine") -> dict[str, object]:
         "backend": record.backend,
         "tools": dict(record.tools),
         "machine": dict(record.machine),
+        "options": dict(record.options),
         "files": len(record.files),
         "bytes": _bytes(engine),
         "goldens": record.goldens,
@@ -75,6 +76,7 @@ def _show(engine: "BuiltEngine") -> None:
         ("backend", record.backend),
         *((name, version) for name, version in record.tools.items()),
         *((name, found) for name, found in record.machine.items()),
+        *((name, chosen) for name, chosen in record.options.items()),
         ("size", f"{_bytes(engine) / 1e6:,.1f} MB in {len(record.files)} files"),
     ]
     show_table(None, ("", ""), rows)

@@ -25,9 +25,9 @@ SCHEMA_VERSION = 1
 class EngineRecord:
     """Everything that `engine.json` says.
 
-    `tools` maps a library to its version, `machine` what the engine depends on to how it was found; `source` has the
-    SHA-256 of the bundle's files that it was made from. `goldens` is a file of the engine, or None where the bundle's
-    own serve.
+    `tools` maps a library to its version, `machine` what the engine depends on to how it was found; `options` says how
+    it was built, and `source` has the SHA-256 of the bundle's files that it was made from. `goldens` is a file of the
+    engine, or None where the bundle's own serve.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -35,6 +35,7 @@ class EngineRecord:
     phiedge_version: str
     tools: Mapping[str, str]
     machine: Mapping[str, str]
+    options: Mapping[str, str]
     source: Mapping[str, str]
     vision: str
     decoder: str

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from command_lines import assert_refused, tell
-from phiedge.bundle import Bundle
+from phiedge.bundle import Bundle, ModelFacts
 from phiedge.engines.engine_record import RECORD_NAME
 from phiedge.engines.onnxruntime import built
 from phiedge.errors import BundleError
@@ -148,3 +148,18 @@ def test_wrong_options_are_refused(
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no bundle" in assert_refused(capsys, "build", tmp_path / "nothing")
+
+
+def test_only_weights_that_lie_on_pages_are_kept_packed(tiny_bundle: Bundle) -> None:
+    def sized(hidden: int, heads: int, intermediate: int) -> ModelFacts:
+        return replace(
+            tiny_bundle.manifest.facts,
+            hidden_size=hidden,
+            num_heads=heads,
+            head_dim=128,
+            intermediate_size=intermediate,
+        )
+
+    assert not built.packs(tiny_bundle.manifest.facts)
+    assert built.packs(sized(5120, 40, 17920))
+    assert not built.packs(sized(1024, 8, 4096))

@@ -31,6 +31,7 @@ def engine(plain_bundle: Bundle) -> BuiltEngine:
                 phiedge_version="0.1.0",
                 tools=TOOLS,
                 machine=MACHINE,
+                options={},
                 source={name: plain_bundle.manifest.files[name].sha256 for name in graphs},
                 vision="vision.bin",
                 decoder="decoder.bin",

@@ -15,6 +15,7 @@ def record(files: Mapping[str, FileEntry]) -> EngineRecord:
         phiedge_version="0.1.0",
         tools={},
         machine={},
+        options={},
         source={},
         vision="graph",
         decoder="graph",
