@@ -83,10 +83,8 @@ class RandomWeights:
         self.source: SourceKind = "random"
         self.id = None
         self._stand_ins = tuple(name for name in (_TOKENIZER, _TEMPLATE) if name not in found)
-        self._completed = tempfile.TemporaryDirectory(prefix="phiedge-") if self._stand_ins else None
+        self._completed = _completed(found, tokenizer) if self._stand_ins else None
         self.path = directory if self._completed is None else Path(self._completed.name)
-        if self._completed is not None:
-            _complete(self.path, found, tokenizer)
 
     def __enter__(self) -> "RandomWeights":
         return self
@@ -205,10 +203,16 @@ def _check_index(index: Path, names: Collection[str]) -> None:
         )
 
 
-def _complete(directory: Path, found: Mapping[str, Path], tokenizer: JsonObject) -> None:
-    for name, path in found.items():
-        shutil.copyfile(path, directory / name)
-    if _TOKENIZER not in found:
+def _completed(found: Mapping[str, Path], tokenizer: JsonObject) -> "tempfile.TemporaryDirectory[str]":
+    """The files that were found, and stand-ins for the others, in a directory of their own."""
+    completed = tempfile.TemporaryDirectory(prefix="phiedge-")
+    try:
+        directory = Path(completed.name)
         (directory / _TOKENIZER).write_bytes(json.dumps(tokenizer).encode())
-    if _TEMPLATE not in found:
         (directory / _TEMPLATE).write_bytes(TEMPLATE.encode())
+        for name, path in found.items():
+            shutil.copyfile(path, directory / name)
+    except BaseException:
+        completed.cleanup()
+        raise
+    return completed

@@ -68,7 +68,7 @@ def _no_weights(directory: Path) -> CheckpointError:
         )
     return CheckpointError(
         f"{directory} has no weights: neither {SINGLE_FILE} nor {INDEX_FILE}",
-        remedy="give a directory with safetensors",
+        remedy="give a directory with safetensors; to try the export before you have them: --random-weights",
     )
 
 
