@@ -41,10 +41,14 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Where the weights came from (a hub id with its revision, or neither), and the hashes of the files read there."""
+    """Where the weights came from, and the hashes of the files read there.
+
+    A hub model has an id and the revision that it was of; random weights have their seed as the revision; others have
+    neither.
+    """
 
     name: str
-    source: Literal["reference", "directory", "hub"]
+    source: Literal["reference", "directory", "hub", "random"]
     id: str | None
     revision: str | None
     files: Mapping[str, FileEntry]

@@ -19,6 +19,7 @@ from phiedge.progress import Progress, silent
 # What engines and profiles hold is made after the export, on the device, and carries its own stamps.
 UNLISTED_DIRECTORIES = ("engines", "profiles")
 PARTIAL_MARK = ".partial-"
+JOURNAL_NAME = "export.journal"  # in an unfinished bundle: how far its writer came (`phiedge.exporters.journal`)
 _CHUNK_BYTES = 1 << 20
 
 

@@ -61,7 +61,7 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
     if isinstance(error, TyperUsageError):
         return _describe_usage(error, words)
     if isinstance(error, Interrupted | KeyboardInterrupt | typer.Abort):
-        return Failure(type="Interrupted", message="interrupted", remedy=None, exit_code=INTERRUPTED)
+        return Failure(type="Interrupted", message="interrupted", remedy=str(error) or None, exit_code=INTERRUPTED)
     if isinstance(error, OSError):
         return Failure(type=type(error).__name__, message=_describe_os_error(error), remedy=None, exit_code=1)
     if isinstance(error, ModuleNotFoundError):

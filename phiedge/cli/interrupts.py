@@ -16,7 +16,10 @@ _AGAIN_S = 0.05  # until the callback has certainly returned
 
 
 class Interrupted(Exception):
-    """Ctrl-C, once the verb has cleaned up; Typer would turn a `KeyboardInterrupt` into a silent exit."""
+    """Ctrl-C, once the verb has cleaned up; Typer would turn a `KeyboardInterrupt` into a silent exit.
+
+    Its text, if it has one, says what may be done next.
+    """
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def insistent_interrupts() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt as interrupt:
-            raise Interrupted from interrupt
+            raise Interrupted(*interrupt.args) from interrupt
         except Exception as error:
             if came:
                 raise Interrupted from error

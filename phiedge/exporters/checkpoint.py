@@ -10,13 +10,10 @@ are no pickles, no code from the checkpoint, and nothing here needs torch.
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from phiedge.bundle import FileEntry, hash_file
 from phiedge.errors import CheckpointError, TensorError
@@ -24,7 +21,10 @@ from phiedge.exporters.companions import GENERATION_FILE, PREPROCESSOR_FILE
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.hub import HubId, Snapshot, download
 from phiedge.exporters.safetensors_file import Array, Dtype, SafetensorsFile
+from phiedge.exporters.sequential import read_in_order
+from phiedge.exporters.source import Block
 from phiedge.exporters.tensors import expected_tensors
+from phiedge.exporters.values import Float32, StoredRows
 from phiedge.exporters.weight_files import INDEX_FILE, open_weights
 from phiedge.progress import Progress, silent
 from phiedge.reference import MODEL_PATH
@@ -66,7 +66,7 @@ class Checkpoint:
     """An open checkpoint; close it, or use it as a context manager. Get one from `open_checkpoint`.
 
     `path` is its directory; `source`, `id` and `revision` say where it came from (the latter two for a Hub id only);
-    `config` is its configuration.
+    `name` is what a bundle calls it, `config` its configuration.
     """
 
     def __init__(self, path: Path, *, source: Source, snapshot: Snapshot | None = None) -> None:
@@ -77,7 +77,8 @@ class Checkpoint:
         self.revision = snapshot.revision if snapshot else None
         self.config = ModelConfig.from_dir(path)
         self._weights = open_weights(path)
-        self._homes = {name: file for file in self._weights for name in file.tensors}
+        self._homes = {name: file for file in self._weights for name in _in_place_order(file)}
+        self._digests: dict[str, FileEntry] = {}
 
     def __enter__(self) -> "Checkpoint":
         return self
@@ -92,8 +93,18 @@ class Checkpoint:
         for file in self._weights:
             file.close()
 
+    @property
+    def name(self) -> str:
+        """Its Hub id, or the name of its directory."""
+        return self.id or ("phiedge-reference" if self.source == "reference" else self.path.resolve().name)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing has to be said about weights that were given."""
+        return ()
+
     def names(self) -> tuple[str, ...]:
-        """Every tensor in the files, in file order."""
+        """Every tensor in the files, in the order of the files' names and of their places in them."""
         return tuple(self._homes)
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -108,24 +119,38 @@ class Checkpoint:
         """The stored tensor, or some of its rows, mapped and read-only; bfloat16 as its bits in uint16."""
         return self._home(name).read(name, rows)
 
-    def float32(self, name: str, rows: slice | None = None) -> NDArray[np.float32]:
+    def float32(self, name: str, rows: slice | None = None) -> Float32:
         """The tensor or some of its rows as float32, exactly: every bfloat16 and float16 is a float32.
 
         Raises `TensorError` naming the tensor and the first index where it is NaN or infinite.
         """
-        values = _as_float32(self.tensor(name, rows), self.dtype(name))
-        wrong = _first_not_finite(values)
-        if wrong is not None:
-            shape = self.shape(name)
-            first_row = rows.indices(shape[0])[0] if rows is not None else 0
-            flat_index = wrong + first_row * math.prod(shape[1:])
-            index = ", ".join(str(part) for part in np.unravel_index(flat_index, shape))
-            raise TensorError(
-                f"{name}[{index}] is {values.reshape(-1)[wrong]}, weights must be finite",
-                tensor=name,
-                remedy="copy or download the checkpoint again; if it was trained so, it cannot be exported",
-            )
-        return values
+        first_row = rows.indices(self.shape(name)[0])[0] if rows is not None else 0
+        values = self.tensor(name, rows)
+        return StoredRows(name=name, dtype=self.dtype(name), first_row=first_row, values=values).float32()
+
+    def blocks(
+        self, wanted: Collection[str], *, block_bytes: int, known: Mapping[str, FileEntry] | None = None
+    ) -> Iterator[Block]:
+        """The `wanted` tensors in the order of `names`, in one pass over the files, which are hashed on the way.
+
+        `known` are hashes found before, of files that have not changed since. Raises `CheckpointError` for a file that
+        changes meanwhile.
+        """
+        self._digests |= known or {}
+        return read_in_order(
+            self._weights, wanted, block_bytes=block_bytes, known=self.digests(), found=self._digests.__setitem__
+        )
+
+    def digests(self) -> Mapping[str, FileEntry]:
+        """The size and SHA-256 of the weight files that `blocks` was told of or has read to their end, by name."""
+        return dict(self._digests)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Size, time of the last change and inode of every file, and the hash of every header."""
+        prints = {path.name: _told_stamp(path) for path in self._companions()}
+        for file in self._weights:
+            prints[file.path.name] = f"{' '.join(map(str, file.stamp))} {file.header_sha256}"
+        return prints
 
     def check(self) -> None:
         """Hold the files' tensors against the architecture's: none missing, none extra, none of another shape.
@@ -171,16 +196,19 @@ class Checkpoint:
                 advance(self._home(name).tensors[name].size_bytes)
 
     def files(self, progress: Progress = silent) -> dict[str, FileEntry]:
-        """The size and SHA-256 of every file that was read, by name."""
-        present = [self.path / name for name in (*_NEEDED, *_OPTIONAL) if (self.path / name).exists()]
-        paths = sorted(present + [file.path for file in self._weights])
-        sizes_bytes = {path: path.stat().st_size for path in paths}
-        found = {}
+        """The size and SHA-256 of every file that was read, by name; what `blocks` has not hashed is hashed now."""
+        paths = sorted([*self._companions(), *(file.path for file in self._weights)])
+        found = {path.name: self._digests[path.name] for path in paths if path.name in self._digests}
+        sizes_bytes = {path: path.stat().st_size for path in paths if path.name not in found}
         with progress.task("hash checkpoint", sum(sizes_bytes.values()), "B") as advance:
-            for path in paths:
-                found[path.name] = FileEntry(sha256=hash_file(path), bytes=sizes_bytes[path])
-                advance(sizes_bytes[path])
-        return found
+            for path, size_bytes in sizes_bytes.items():
+                found[path.name] = FileEntry(sha256=hash_file(path), bytes=size_bytes)
+                advance(size_bytes)
+        return {path.name: found[path.name] for path in paths}
+
+    def _companions(self) -> list[Path]:
+        """The files beside the weights that are read."""
+        return [self.path / name for name in (*_NEEDED, *_OPTIONAL) if (self.path / name).exists()]
 
     def _home(self, name: str) -> SafetensorsFile:
         if name not in self._homes:
@@ -199,22 +227,13 @@ def _require_files(path: Path) -> None:
             )
 
 
-def _as_float32(values: Array, dtype: Dtype) -> NDArray[np.float32]:
-    if dtype == "bfloat16":  # the upper half of a float32
-        widened = values.astype(np.uint32)
-        widened <<= 16
-        return widened.view(np.float32)
-    return values.astype(np.float32)
+def _in_place_order(file: SafetensorsFile) -> list[str]:
+    return sorted(file.tensors, key=lambda name: (file.tensors[name].start, file.tensors[name].size_bytes))
 
 
-def _first_not_finite(values: NDArray[np.float32]) -> int | None:
-    """The flat index of the first NaN or infinity; in blocks, to spare the memory of a mask as long as the tensor."""
-    flat = values.reshape(-1)
-    for start in range(0, flat.size, _BLOCK_ELEMENTS):
-        finite = np.isfinite(flat[start : start + _BLOCK_ELEMENTS])
-        if not finite.all():
-            return start + int(np.argmin(finite))
-    return None
+def _told_stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
 def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -1,31 +1,35 @@
 """From an open checkpoint to the graphs, weights and tables of a bundle.
 
-    trace -> draft -> dialect passes -> names -> stream the weights -> save
+    trace -> draft -> dialect passes -> names -> lay out -> stream the weights -> save
 
 Nothing here opens or closes the bundle, hashes files or judges accuracy.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import onnx_ir as ir
 
-from phiedge.bundle import Dialect, Table
+from phiedge.bundle import Dialect, FileEntry, Table
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
 from phiedge.exporters.draft import GraphDraft, check_consumed, draft_graph
+from phiedge.exporters.journal import Journal
 from phiedge.exporters.node_names import name_nodes
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.exporters.quantised import QuantisedTensor, Quantiser
 from phiedge.exporters.rotary import rotary_tables
-from phiedge.exporters.tables import TableSource, tables_bytes, write_embeddings, write_positions
+from phiedge.exporters.source import ModelSource
+from phiedge.exporters.tables import embeddings, positions
 from phiedge.exporters.tensors import EMBEDDING_TABLE, POSITION_TABLE
 from phiedge.exporters.trace import OPSET, trace_decoder, trace_vision
 from phiedge.exporters.vision import checkpoint_name
-from phiedge.exporters.weights import data_bytes, write_weights
+from phiedge.exporters.weight_stream import write_weights
+from phiedge.exporters.weights import DataFile, Fill
 from phiedge.progress import Progress, silent
 
 
@@ -40,16 +44,13 @@ class DialectPasses:
 DIALECTS = {"ort": DialectPasses(vision=to_ort_vision, decoder=to_ort_decoder)}
 
 
-class GraphSource(TableSource, Protocol):
-    """The part of a checkpoint that an export reads."""
-
-    @property
-    def config(self) -> ModelConfig: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
-    """What was written, as the manifest and the report need it; `files` are all files in the output directory."""
+    """What was written, as the manifest and the report need it.
+
+    `files` are all files in the output directory, `entries` the hashes of those that were hashed while they were
+    written; `quantised` is in the order of the forward pass.
+    """
 
     dialect: str
     graphs: Dialect
@@ -57,16 +58,29 @@ class GraphFacts:
     positions: Table
     quantised: tuple[QuantisedTensor, ...]
     files: tuple[str, ...]
+    entries: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continuation:
+    """Lets `write_graphs` go on where a killed export of the same ended, and keep a journal for one that comes after.
+
+    `versions` are the tools' whose change makes another export of it; `notice` is told of what is thrown away.
+    """
+
+    versions: Mapping[str, str]
+    notice: Callable[[str], None]
 
 
 def write_graphs(
-    checkpoint: GraphSource,
+    source: ModelSource,
     *,
     precision: PrecisionPlan,
     dialect: str = "ort",
     max_context: int,
     out_dir: Path,
     quantiser: Quantiser,
+    continuation: Continuation | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
@@ -76,7 +90,7 @@ def write_graphs(
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
     precision, `TensorError` for weights that are not finite.
     """
-    config = checkpoint.config
+    config = source.config
     _check_request(config, dialect, max_context)
     with progress.task("trace", 2, "graphs") as advance:
         vision = draft_vision(config, precision)
@@ -87,28 +101,36 @@ def write_graphs(
         advance(1)
     used = [name for name, spec in config.tensors().items() if spec.used]
     check_consumed([*vision.sources(), *decoder.sources(), EMBEDDING_TABLE, POSITION_TABLE], used)
-    if require_space is not None:
-        weights_bytes = sum(data_bytes(list(draft.fills.values())) for draft in (vision, decoder))
-        require_space(weights_bytes + tables_bytes(checkpoint))
 
-    embed_tokens = write_embeddings(checkpoint, out_dir, progress=progress)
-    positions = write_positions(checkpoint, out_dir)
-    files = [embed_tokens.file, positions.file]
-    report: list[QuantisedTensor] = []
-    for draft in (vision, decoder):
+    embed_tokens, embed_fill = embeddings(source)
+    position_table, position_fill = positions(source)
+    graphs = {f"{draft.graph.name}.{dialect}.onnx": draft for draft in (vision, decoder)}
+    fills: dict[str, Sequence[Fill]] = {embed_tokens.file: [embed_fill], position_table.file: [position_fill]}
+    fills |= {_data_name(name): list(draft.fills.values()) for name, draft in graphs.items()}
+    ranks = {name: rank for rank, name in enumerate(source.names())}
+    data_files = [DataFile.lay_out(name, of_file, ranks) for name, of_file in fills.items()]
+    journal = None
+    if continuation is not None:
+        key = _key(source, precision, quantiser, data_files, continuation.versions)
+        journal = Journal(out_dir, key, notice=continuation.notice)
+    if require_space is not None:
+        require_space(sum(file.size_bytes for file in data_files))
+    written = write_weights(data_files, source, quantiser, out_dir, journal=journal, progress=progress)
+    offsets = {file.name: file.offsets for file in data_files}
+    for name, draft in graphs.items():
         name_nodes(draft.graph)
-        path = out_dir / f"{draft.graph.name}.{dialect}.onnx"
-        report += save_graph(draft, checkpoint, quantiser, path, progress=progress)
-        files += [path.name, _data_path(path).name]
+        save_graph(draft, out_dir / name, offsets[_data_name(name)])
+    places = {name: place for place, name in enumerate(used)}
     return GraphFacts(
         dialect=dialect,
         graphs=Dialect(
             vision=f"vision.{dialect}.onnx", decoder=f"decoder.{dialect}.onnx", opset=OPSET, max_context=max_context
         ),
         embed_tokens=embed_tokens,
-        positions=positions,
-        quantised=tuple(report),
-        files=tuple(files),
+        positions=position_table,
+        quantised=tuple(sorted(written.rows, key=lambda row: places[row.name])),
+        files=(*fills, *graphs),
+        entries=written.entries,
     )
 
 
@@ -127,21 +149,43 @@ def draft_decoder(config: ModelConfig, precision: PrecisionPlan, *, max_context:
     )
 
 
-def save_graph(
-    draft: GraphDraft, source: GraphSource, quantiser: Quantiser, path: Path, *, progress: Progress = silent
-) -> tuple[QuantisedTensor, ...]:
-    """Write `path` with its weights beside it in `path`.data; return the rows of the quantisation report."""
-    tensors, report = write_weights(list(draft.fills.values()), source, quantiser, _data_path(path), progress=progress)
-    for name, tensor in tensors.items():
-        draft.graph.initializers[name].const_value = tensor
+def save_graph(draft: GraphDraft, path: Path, offsets: Mapping[str, int]) -> None:
+    """Write `path`, whose weights lie at `offsets` of the file beside it."""
+    for slot in (slot for fill in draft.fills.values() for slot in fill.slots):
+        draft.graph.initializers[slot.name].const_value = ir.ExternalTensor(
+            _data_name(path.name),
+            offsets[slot.name],
+            slot.size_bytes,
+            slot.dtype,
+            shape=ir.Shape(slot.shape),
+            name=slot.name,
+            base_dir=path.parent,
+        )
     unfilled = [name for name, value in draft.graph.initializers.items() if value.const_value is None]
     assert not unfilled, f"weights without a fill: {unfilled}"
     ir.save(draft.model, path)
-    return report
 
 
-def _data_path(path: Path) -> Path:
-    return path.with_name(path.name + ".data")
+def _data_name(graph_name: str) -> str:
+    return f"{graph_name}.data"
+
+
+def _key(
+    source: ModelSource,
+    precision: PrecisionPlan,
+    quantiser: Quantiser,
+    data_files: Sequence[DataFile],
+    versions: Mapping[str, str],
+) -> str:
+    """A hash of all that the data files' bytes depend on."""
+    told = {
+        "source": dict(source.fingerprint()),
+        "precision": asdict(precision),
+        "method": quantiser.method,
+        "files": {file.name: dict(file.offsets) for file in data_files},
+        "versions": dict(versions),
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _check_request(config: ModelConfig, dialect: str, max_context: int) -> None:

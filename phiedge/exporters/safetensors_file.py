@@ -6,6 +6,7 @@ here: cut short, with bytes left over, tensors that overlap or leave holes, a na
 an 8-byte little-endian header length, a JSON header, then the tensors without gaps, row-major and little-endian.
 """
 
+import hashlib
 import mmap
 import os
 from dataclasses import dataclass
@@ -45,14 +46,19 @@ class StoredTensor:
 
 
 class SafetensorsFile:
-    """An open file; `tensors` says what it holds, `read` gives one tensor or some of its rows. Close it after use."""
+    """An open file; `tensors` says what it holds, `read` gives one tensor or some of its rows. Close it after use.
+
+    `stamp` is its size, time of the last change in ns and inode when it was opened.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the file and check its header. Raises `CheckpointError`, or `OSError` where the machine refuses."""
         self.path = path
         self._file = path.open("rb")
         try:
-            self.size_bytes = os.fstat(self._file.fileno()).st_size
+            status = os.fstat(self._file.fileno())
+            self.size_bytes = status.st_size
+            self.stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
             header, data_start = self._read_header()
             self.tensors = _layout(header, path, data_start, self.size_bytes)
         except BaseException:
@@ -62,6 +68,20 @@ class SafetensorsFile:
     def close(self) -> None:
         """Close the file. Arrays that were read stay valid; each maps its own pages."""
         self._file.close()
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, to be read at any place."""
+        return self._file.fileno()
+
+    def check_unchanged(self) -> None:
+        """Raises `CheckpointError` where the file was written to since it was opened."""
+        status = os.fstat(self._file.fileno())
+        if (status.st_size, status.st_mtime_ns, status.st_ino) != self.stamp:
+            raise CheckpointError(
+                f"{self.path} was changed while it was read",
+                remedy="see that nothing else writes to the checkpoint, and export again",
+            )
 
     def read(self, name: str, rows: slice | None = None) -> Array:
         """The tensor, or some rows along its first axis, as a read-only array over the mapped file; bfloat16 as bits.
@@ -106,7 +126,9 @@ class SafetensorsFile:
                 f"{self.path} is cut short: it has {self.size_bytes} bytes, its header ends at {LENGTH_BYTES + length}",
                 remedy=_REMEDY,
             )
-        return parse_object(self._file.read(length), f"the header of {self.path}"), LENGTH_BYTES + length
+        header = self._file.read(length)
+        self.header_sha256 = hashlib.sha256(begin + header).hexdigest()
+        return parse_object(header, f"the header of {self.path}"), LENGTH_BYTES + length
 
 
 def _layout(header: JsonObject, path: Path, data_start: int, file_bytes: int) -> dict[str, StoredTensor]:

@@ -75,9 +75,15 @@ class WeightSource(Protocol):
 class ModelSource(WeightSource, Protocol):
     """All that an export needs of a source; `Checkpoint` is one.
 
-    `path` is a directory with config.json, the tokenizer and the chat template; `revision` is the commit of a Hub
-    model, or says the seed of random weights.
+    `name` is what the bundle calls it; `path` is a directory with config.json, the tokenizer and the chat template;
+    `revision` is the commit of a Hub model, or says the seed of random weights; `notes` go into the report.
     """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]: ...
 
     @property
     def path(self) -> Path: ...

@@ -1,38 +1,34 @@
-"""The streaming weight writer: fills a graph's initializers from checkpoint rows, a block at a time.
+"""What fills a graph's initializers, and where the results lie in a data file.
 
-A `Fill` says which initializers (`Slot`) one source fills and how. The writer lays all slots out in one external data
-file, then goes through the fills in order; it holds one block of rows in memory, never a tensor, so its peak does not
-depend on the size of the model.
+A `Fill` says which initializers (`Slot`) one source fills and how: `convert` turns a block of rows of the source into
+its part of every slot. A `DataFile` lays the slots out in the order in which the source holds the tensors, so that one
+pass over the source appends to the file and to nothing else (docs/decisions/0404-how-are-weights-streamed.md).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from phiedge.errors import ExportError
-from phiedge.exporters.quantised import Float32, QuantisedTensor, QuantisedWeight, Quantiser
-from phiedge.progress import Progress, silent
+from phiedge.exporters.quantised import QuantisedWeight, Quantiser, RowErrors
+from phiedge.exporters.safetensors_file import Dtype
+from phiedge.exporters.values import StoredRows
 
-BLOCK_BYTES = 16 << 20  # of float32 rows in memory at a time
 ALIGN_BYTES = 64  # one cache line
 PAGE_BYTES = 4096  # what a mapped file can be shared and dropped by; for tensors of at least ALIGN_THRESHOLD_BYTES
 ALIGN_THRESHOLD_BYTES = 1 << 20
+STORED_AS: Mapping[Dtype, ir.DataType] = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+}
 
 Array: TypeAlias = NDArray[Any]
-
-
-class WeightSource(Protocol):
-    """The part of a checkpoint that the writer reads."""
-
-    def shape(self, name: str) -> tuple[int, ...]: ...
-
-    def float32(self, name: str, rows: slice | None = None) -> Float32: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +61,8 @@ class FloatFill:
 class GroupedFill:
     """A linear's weight [N, K], quantised; `pack` turns a block of rows into its part of every slot.
 
-    The slots must be row-major over N, so that consecutive blocks of rows are consecutive in the file.
+    The slots must be row-major over N, so that consecutive blocks of rows are consecutive in the file. The first is
+    written as it comes, the others wait for the end of the tensor and should be small.
     """
 
     source: str
@@ -93,134 +90,60 @@ class ComputedFill:
         return (self.slot,)
 
 
-Fill: TypeAlias = FloatFill | GroupedFill | ComputedFill
+SourceFill: TypeAlias = FloatFill | GroupedFill
+Fill: TypeAlias = SourceFill | ComputedFill
 
 
-def write_weights(
-    fills: Sequence[Fill],
-    source: WeightSource,
-    quantiser: Quantiser,
-    path: Path,
-    *,
-    progress: Progress = silent,
-) -> tuple[dict[str, ir.ExternalTensor], tuple[QuantisedTensor, ...]]:
-    """Write the data file `path` and return the tensor that refers to it for every slot, and the report's rows.
+def convert(fill: SourceFill, rows: StoredRows, quantiser: Quantiser) -> tuple[tuple[Array, ...], RowErrors | None]:
+    """The part of every slot that these rows make, and what quantisation cost where there was any.
 
-    Raises `ExportError` where a value does not fit the type it is stored as.
+    Raises `TensorError` for values that are not finite, `ExportError` where one does not fit the type it is stored as.
     """
-    offsets, total_bytes = _lay_out(fills)
-    report: list[QuantisedTensor] = []
-    with path.open("wb") as file, progress.task(f"write {path.name.partition('.')[0]}", total_bytes, "B") as advance:
-        file.truncate(total_bytes)
-        for fill in fills:
-            cursors = [offsets[slot.name] for slot in fill.slots]
-            for parts in _blocks(fill, source, quantiser, report):
-                for index, part in enumerate(parts):
-                    cursors[index] += _write_at(file, cursors[index], part)
-                    advance(part.nbytes)
-            for slot, cursor in zip(fill.slots, cursors, strict=True):
-                assert cursor == offsets[slot.name] + slot.size_bytes, f"{slot.name} is not full"
-    tensors = {
-        slot.name: ir.ExternalTensor(
-            path.name,
-            offsets[slot.name],
-            slot.size_bytes,
-            slot.dtype,
-            shape=ir.Shape(slot.shape),
-            name=slot.name,
-            base_dir=path.parent,
-        )
-        for fill in fills
-        for slot in fill.slots
-    }
-    return tensors, tuple(report)
+    if isinstance(fill, FloatFill):
+        return (_cast(rows, fill.slot.dtype),), None
+    quantised, errors = quantiser.quantise(rows, bits=fill.bits, group_size=fill.group_size)
+    return fill.pack(quantised), errors
 
 
-def data_bytes(fills: Sequence[Fill]) -> int:
-    """The size of the data file that `write_weights` writes for `fills`."""
-    return _lay_out(fills)[1]
-
-
-def _lay_out(fills: Sequence[Fill]) -> tuple[dict[str, int], int]:
-    offsets: dict[str, int] = {}
-    end = 0
-    for slot in (slot for fill in fills for slot in fill.slots):
-        align = PAGE_BYTES if slot.size_bytes >= ALIGN_THRESHOLD_BYTES else ALIGN_BYTES
-        assert slot.name not in offsets, f"{slot.name} has two fills"
-        offsets[slot.name] = -(-end // align) * align
-        end = offsets[slot.name] + slot.size_bytes
-    return offsets, end
-
-
-def _write_at(file: IO[bytes], offset: int, part: Array) -> int:
-    file.seek(offset)
-    return file.write(np.ascontiguousarray(part).data)
-
-
-def _blocks(
-    fill: Fill, source: WeightSource, quantiser: Quantiser, report: list[QuantisedTensor]
-) -> Iterator[tuple[Array, ...]]:
-    if isinstance(fill, ComputedFill):
-        yield (fill.values().astype(fill.slot.dtype.numpy()),)
-    elif isinstance(fill, FloatFill):
-        for rows, weight in float_rows(source, fill.source):
-            yield (_cast(weight, fill, rows),)
-    else:
-        error = _Error()
-        for rows, weight in float_rows(source, fill.source):
-            quantised = quantiser.quantise(fill.source, rows, weight, bits=fill.bits, group_size=fill.group_size)
-            error.add(weight, quantised.dequantise())
-            yield fill.pack(quantised)
-        report.append(error.row(fill, quantiser.method))
-
-
-def float_rows(source: WeightSource, name: str) -> Iterator[tuple[slice, Float32]]:
-    """The tensor `name` as float32, in blocks of whole rows of about `BLOCK_BYTES`."""
-    rows, *rest = source.shape(name)
-    step = max(1, BLOCK_BYTES // (4 * math.prod(rest)))
-    for start in range(0, rows, step):
-        block = slice(start, min(start + step, rows))
-        yield block, source.float32(name, block)
-
-
-def _cast(weight: Float32, fill: FloatFill, rows: slice) -> Array:
-    if fill.slot.dtype == ir.DataType.FLOAT:
+def _cast(rows: StoredRows, dtype: ir.DataType) -> Array:
+    if dtype == STORED_AS[rows.dtype]:
+        rows.check_finite()
+        return rows.values
+    weight = rows.float32()
+    if dtype == ir.DataType.FLOAT:
         return weight
     with np.errstate(over="ignore"):
-        cast = weight.astype(fill.slot.dtype.numpy())
+        cast = weight.astype(dtype.numpy())
     if not np.isfinite(cast).all():
         largest = float(np.abs(weight).max())
         raise ExportError(
-            f"{fill.source}, rows {rows.start}:{rows.stop}: {largest:g} does not fit {fill.slot.dtype.name}",
+            f"{rows.told}: {largest:g} does not fit {dtype.name}",
             remedy="export with --precision fp32",
         )
     return cast
 
 
-@dataclass(slots=True)
-class _Error:
-    """The running error of one tensor, in float64."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """A file of slots: `fills` in the order in which they are written, and where each slot begins.
 
-    squared_error: float = 0.0
-    squared_weight: float = 0.0
-    largest: float = 0.0
+    Computed values come first, then the tensors in the order of the source.
+    """
 
-    def add(self, weight: Float32, quantised: Float32) -> None:
-        difference = np.abs(quantised - weight)
-        self.squared_error += float(np.sum(np.square(difference, dtype=np.float64)))
-        self.squared_weight += float(np.sum(np.square(weight, dtype=np.float64)))
-        self.largest = max(self.largest, float(difference.max()))
+    name: str
+    fills: tuple[Fill, ...]
+    offsets: Mapping[str, int]
+    size_bytes: int
 
-    def row(self, fill: GroupedFill, method: str) -> QuantisedTensor:
-        norm = self.squared_weight**0.5
-        return QuantisedTensor(
-            name=fill.source,
-            method=method,
-            bits=fill.bits,
-            group_size=fill.group_size,
-            accuracy_level=fill.accuracy_level,
-            shape=fill.shape,
-            relative_l2=self.squared_error**0.5 / norm if norm else 0.0,
-            max_abs_error=self.largest,
-            stored_bytes=sum(slot.size_bytes for slot in fill.slots),
-        )
+    @staticmethod
+    def lay_out(name: str, fills: Sequence[Fill], ranks: Mapping[str, int]) -> "DataFile":
+        """Lay out `fills`; `ranks` is the place of every tensor in the source."""
+        ordered = sorted(fills, key=lambda fill: -1 if fill.source is None else ranks[fill.source])
+        offsets: dict[str, int] = {}
+        end = 0
+        for slot in (slot for fill in ordered for slot in fill.slots):
+            align = PAGE_BYTES if slot.size_bytes >= ALIGN_THRESHOLD_BYTES else ALIGN_BYTES
+            assert slot.name not in offsets, f"{slot.name} has two fills"
+            offsets[slot.name] = -(-end // align) * align
+            end = offsets[slot.name] + slot.size_bytes
+        return DataFile(name=name, fills=tuple(ordered), offsets=offsets, size_bytes=end)

@@ -13,8 +13,9 @@ from phiedge import __version__
 from phiedge.bundle import Manifest, ModelSource
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.devices import Device
-from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, Checkpoint
-from phiedge.exporters.graphs import GraphFacts, write_graphs
+from phiedge.exporters import source as sources
+from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE
+from phiedge.exporters.graphs import Continuation, GraphFacts, write_graphs
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.progress import Progress, silent
 
@@ -22,44 +23,52 @@ _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers",
 
 
 def write_contents(
-    checkpoint: Checkpoint,
+    source: sources.ModelSource,
     plan: PrecisionPlan,
     *,
     max_context: int,
     directory: Path,
+    notice: Callable[[str], None] | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
-    """Fill `directory` with graphs, tables, tokenizer and template; for `require_space` see `write_graphs`."""
+    """Fill `directory` with graphs, tables, tokenizer and template; for `require_space` see `write_graphs`.
+
+    With `notice` a journal is kept, what an earlier export left is taken up, and `notice` told if it has to go.
+    """
     written = write_graphs(
-        checkpoint,
+        source,
         precision=plan,
         max_context=max_context,
         out_dir=directory,
         quantiser=RoundToNearest(),
+        continuation=Continuation(versions=_versions(), notice=notice) if notice is not None else None,
         require_space=require_space,
         progress=progress,
     )
     for name in (TOKENIZER_FILE, TEMPLATE_FILE):
-        shutil.copyfile(checkpoint.path / name, directory / name)
+        shutil.copyfile(source.path / name, directory / name)
     return written
 
 
 def describe(
-    checkpoint: Checkpoint, plan: PrecisionPlan, written: GraphFacts, device: Device, progress: Progress = silent
+    source: sources.ModelSource,
+    plan: PrecisionPlan,
+    written: GraphFacts,
+    device: Device,
+    progress: Progress = silent,
 ) -> Manifest:
-    """The manifest for what `write_contents` wrote; hashes every file of the checkpoint."""
-    named = "phiedge-reference" if checkpoint.source == "reference" else checkpoint.path.resolve().name
+    """The manifest for what `write_contents` wrote."""
     return Manifest(
         phiedge_version=__version__,
         model=ModelSource(
-            name=checkpoint.id or named,
-            source=checkpoint.source,
-            id=checkpoint.id,
-            revision=checkpoint.revision,
-            files=checkpoint.files(progress),
+            name=source.name,
+            source=source.source,
+            id=source.id,
+            revision=source.revision,
+            files=source.files(progress),
         ),
-        facts=checkpoint.config.facts(),
+        facts=source.config.facts(),
         precision=plan.record(embed_tokens=written.embed_tokens.dtype),
         dialects={written.dialect: written.graphs},
         embed_tokens=written.embed_tokens,
@@ -86,6 +95,10 @@ def redescribe(manifest: Manifest, plan: PrecisionPlan, written: GraphFacts) -> 
         embed_tokens=written.embed_tokens,
         positions=written.positions,
     )
+
+
+def _versions() -> dict[str, str]:
+    return _tools() | {"phiedge": __version__}
 
 
 def _tools() -> dict[str, str]:

@@ -1,20 +1,25 @@
 """`export`: open the checkpoint, write the graphs, quantise, try the result, and give the bundle its name.
 
-Nothing is visible under the bundle's name before all of it is there.
+Nothing is visible under the bundle's name before all of it is there. A long export that was interrupted or killed goes
+on where it was when the same is asked for again (docs/decisions/0404-how-are-weights-streamed.md).
 """
 
 import json
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from phiedge.bundle import Bundle, BundleWriter
 from phiedge.devices import find
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
-from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, Checkpoint, open_checkpoint
+from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_checkpoint
 from phiedge.exporters.precision import choose_precision
+from phiedge.exporters.random_weights import open_random_weights
+from phiedge.exporters.source import ModelSource
 from phiedge.pipeline.contents import describe, write_contents
 from phiedge.pipeline.golden_questions import golden_questions
-from phiedge.pipeline.report import QUANTIZATION_FILE, make_report, open_trial
+from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial
 from phiedge.progress import Progress, silent
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.goldens import GOLDENS_FILE, Golden, record, save
@@ -34,50 +39,63 @@ def export(
     calibration: str = "none",
     max_context: int | None = None,
     overwrite: bool = False,
+    random_seed: int | None = None,
+    notice: Callable[[str], None] = lambda said: None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export `model` ("reference", a checkpoint directory or a Hub id) for the device `target` into `output`.
 
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
-    for, at most 8192. An existing bundle is replaced only with `overwrite`. The same input gives the same bytes.
+    for, at most 8192. An existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With
+    `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is
+    told what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
     Raises `UsageError` (`UnknownDeviceError`), `CheckpointError`, `ExportError`, `BundleError`.
     """
     device = find(target)
     choice = choose_precision(precision, sm=device.sm_number)
     _check_calibration(calibration)
-    with BundleWriter(output, overwrite=overwrite) as writer, open_checkpoint(model) as checkpoint:
-        checkpoint.check()
-        _check_prompts(checkpoint)
+    with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
+        source.check()
+        _check_prompts(source)
         if max_context is None:
-            max_context = min(checkpoint.config.max_position_embeddings, DEFAULT_CONTEXT)
+            max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
         written = write_contents(
-            checkpoint,
+            source,
             choice.plan,
             max_context=max_context,
             directory=writer.path,
+            notice=notice if writer.resumable else None,
             require_space=writer.require_space,
             progress=progress,
         )
-        manifest = describe(checkpoint, choice.plan, written, device, progress)
-        with open_trial(writer.preview(manifest, progress), checkpoint) as session:
-            goldens = _record(session, progress)
-            report = make_report(checkpoint, choice, written, session, goldens, progress)
-        save(goldens, writer.path / GOLDENS_FILE)
+        writer.know(written.entries)
+        manifest = describe(source, choice.plan, written, device, progress)
+        report = begin_report(source, choice, written)
+        if is_tried(source):
+            with open_trial(writer.preview(manifest, progress), source) as session:
+                goldens = _record(session, progress)
+                compare(report, source, choice, session, goldens, progress)
+            save(goldens, writer.path / GOLDENS_FILE)
+            manifest = replace(manifest, goldens=GOLDENS_FILE)
         (writer.path / QUANTIZATION_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        return writer.commit(replace(manifest, goldens=GOLDENS_FILE, quantization=QUANTIZATION_FILE), progress)
+        return writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
 
 
-def _check_prompts(checkpoint: Checkpoint) -> None:
+def _open(model: str, random_seed: int | None) -> ModelSource:
+    return open_checkpoint(model) if random_seed is None else open_random_weights(model, seed=random_seed)
+
+
+def _check_prompts(source: ModelSource) -> None:
     """See that tokenizer and template make a prompt together, before hours go into the weights."""
-    facts = checkpoint.config.facts()
+    facts = source.config.facts()
     try:
-        tokenizer = Tokenizer(checkpoint.path / TOKENIZER_FILE, facts)
-        prompts = PromptBuilder(ChatTemplate.read(checkpoint.path / TEMPLATE_FILE), tokenizer, facts)
+        tokenizer = Tokenizer(source.path / TOKENIZER_FILE, facts)
+        prompts = PromptBuilder(ChatTemplate.read(source.path / TEMPLATE_FILE), tokenizer, facts)
         prompts.chat("What is this?", images=1, think="on")
     except (BundleError, PromptError) as error:
         raise CheckpointError(
-            f"{checkpoint.path} makes no prompt: {error.message}",
+            f"{source.path} makes no prompt: {error.message}",
             remedy="take tokenizer.json and chat_template.jinja from the repository that the weights came from",
         ) from error
 

@@ -11,9 +11,9 @@ from typing import Any
 from phiedge.bundle import Bundle, FileEntry, Manifest, hash_file
 from phiedge.bundle.reading import found_files
 from phiedge.calibration.report import quantisation_rows, quantisation_totals
-from phiedge.exporters.checkpoint import Checkpoint
 from phiedge.exporters.graphs import GraphFacts
 from phiedge.exporters.precision import FP32, PrecisionChoice
+from phiedge.exporters.source import ModelSource
 from phiedge.pipeline.comparison import end_to_end, task_accuracy
 from phiedge.pipeline.contents import redescribe, write_contents
 from phiedge.progress import Labelled, Progress, silent
@@ -23,25 +23,29 @@ from phiedge.runtime.session import Session
 
 QUANTIZATION_FILE = "quantization.json"
 COMPARED_PARAMETERS = 500_000_000  # above this no second copy is made at fp32 to compare with
+TRIED_PARAMETERS = 1_000_000_000  # above this the bundle is not run at export: that takes its size in memory
 SPARE_BYTES = 64_000_000  # of the disk, which a copy must leave free
 
 
-def make_report(
-    checkpoint: Checkpoint,
-    choice: PrecisionChoice,
-    written: GraphFacts,
-    session: Session,
-    goldens: Sequence[Golden],
-    progress: Progress = silent,
-) -> dict[str, Any]:
-    """The report on what `session` has open, as JSON values.
+def is_tried(source: ModelSource) -> bool:
+    """Whether the machine that exports a model runs it, too."""
+    return _parameters(source) <= TRIED_PARAMETERS
+
+
+def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFacts) -> dict[str, Any]:
+    """The report on what was written, as JSON values, before anything was run.
 
     `end_to_end` is None for a model that is not compared with fp32, `accuracy` for one that has no suite; `notes` say
-    why. The copy at fp32 stands inside the bundle's directory for as long as it takes.
+    why.
     """
     plan = choice.plan
-    notes = [] if choice.note is None else [choice.note]
-    report: dict[str, Any] = {
+    notes = [*source.notes, *([] if choice.note is None else [choice.note])]
+    if not is_tried(source):
+        notes.append(
+            f"not run at export: {_parameters(source) / 1e9:.1f} billion parameters; `phiedge build BUNDLE` on a "
+            "machine that has the memory runs it and records what `phiedge verify` compares with"
+        )
+    return {
         "precision": plan.name,
         "method": "none" if plan.group_size is None else "round to nearest",
         "group_size": plan.group_size,
@@ -51,37 +55,51 @@ def make_report(
         "end_to_end": None,
         "accuracy": None,
     }
-    obstacle = _not_compared(checkpoint, choice, session.bundle.path)
+
+
+def compare(
+    report: dict[str, Any],
+    source: ModelSource,
+    choice: PrecisionChoice,
+    session: Session,
+    goldens: Sequence[Golden],
+    progress: Progress = silent,
+) -> None:
+    """Add to `report` how what `session` has open compares with the same checkpoint at fp32, or why it is not compared.
+
+    The copy at fp32 stands inside the bundle's directory for as long as it takes.
+    """
+    notes = report["notes"]
+    obstacle = _not_compared(source, choice, session.bundle.path)
     if obstacle is not None:
         notes.append(obstacle)
-        return report
-    with _at_fp32(checkpoint, session.bundle, progress) as fp32:
+        return
+    with _at_fp32(source, session.bundle, progress) as fp32:
         report["end_to_end"] = end_to_end(session, goldens, fp32, progress=progress)
-        if checkpoint.source == "reference" and session.max_context >= SUITE_CONTEXT:
+        if source.source == "reference" and session.max_context >= SUITE_CONTEXT:
             report["accuracy"] = task_accuracy(session, fp32, progress=progress)
-        elif checkpoint.source == "reference":
+        elif source.source == "reference":
             notes.append(
                 f"accuracy was not measured: its questions need a context of {SUITE_CONTEXT} tokens, "
                 f"the bundle has {session.max_context}"
             )
-    return report
 
 
-def open_trial(bundle: Bundle, checkpoint: Checkpoint) -> Session:
+def open_trial(bundle: Bundle, source: ModelSource) -> Session:
     """A session to try a bundle with, on as much context as goldens and suite need.
 
     A small model runs on one thread: its sums then have one order, and its goldens are the same bytes, whatever number
     of cores the machine has.
     """
-    threads = 1 if _parameters(checkpoint) <= COMPARED_PARAMETERS else None
+    threads = 1 if _parameters(source) <= COMPARED_PARAMETERS else None
     return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT), threads=threads)
 
 
-def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice, directory: Path) -> str | None:
+def _not_compared(source: ModelSource, choice: PrecisionChoice, directory: Path) -> str | None:
     """Why there is no comparison with fp32, or None if there is one."""
     if choice.plan == FP32:
         return "fp32 is what other precisions are compared with"
-    parameters = _parameters(checkpoint)
+    parameters = _parameters(source)
     copy_bytes, free_bytes = 4 * parameters, shutil.disk_usage(directory).free
     if parameters > COMPARED_PARAMETERS:
         return f"not compared with fp32: {parameters / 1e9:.1f} billion parameters would take {copy_bytes / 1e9:.0f} GB"
@@ -93,12 +111,12 @@ def _not_compared(checkpoint: Checkpoint, choice: PrecisionChoice, directory: Pa
     return None
 
 
-def _parameters(checkpoint: Checkpoint) -> int:
-    return sum(spec.parameters for spec in checkpoint.config.tensors().values() if spec.used)
+def _parameters(source: ModelSource) -> int:
+    return sum(spec.parameters for spec in source.config.tensors().values() if spec.used)
 
 
 @contextmanager
-def _at_fp32(checkpoint: Checkpoint, bundle: Bundle, progress: Progress) -> Iterator[Session]:
+def _at_fp32(source: ModelSource, bundle: Bundle, progress: Progress) -> Iterator[Session]:
     """The same checkpoint at fp32, in a directory that is gone afterwards.
 
     It stands inside the unfinished bundle, so that what a killed export leaves of it is removed with the rest.
@@ -106,13 +124,13 @@ def _at_fp32(checkpoint: Checkpoint, bundle: Bundle, progress: Progress) -> Iter
     with tempfile.TemporaryDirectory(prefix="fp32-", dir=bundle.path) as name:
         directory = Path(name)
         written = write_contents(
-            checkpoint,
+            source,
             FP32,
             max_context=bundle.manifest.max_context,
             directory=directory,
             progress=Labelled(progress=progress, label="fp32"),
         )
-        with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written)), checkpoint) as session:
+        with open_trial(_opened(directory, redescribe(bundle.manifest, FP32, written)), source) as session:
             yield session
 
 
