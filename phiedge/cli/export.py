@@ -10,6 +10,7 @@ from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_prog
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import find
+from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
     from phiedge.bundle import Bundle
@@ -55,6 +56,14 @@ def export(
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="A dry run: MODEL is a directory with config.json, its weights random."),
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option("--seed", metavar="N", help="Of the random weights. By default 0.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn a checkpoint into a bundle for a device.
@@ -67,8 +76,10 @@ def export(
     Examples:
       phiedge export --target orin
       phiedge export -t cpu -m ./checkpoint --precision fp32 -o my-bundle
+      phiedge export -t orin -m ./small-files --random-weights -o dry-run
     """
     find(target)  # a wrong name is told before anything heavy is loaded
+    random_seed = _random_seed(random_weights, seed)
     progress = terminal_progress()
     with progress.task("load", 1, "exporter") as advance:
         with held_interrupts():
@@ -84,6 +95,7 @@ def export(
         calibration=calibration,
         max_context=max_context,
         overwrite=overwrite,
+        random_seed=random_seed,
         progress=progress,
     )
     report = json.loads((bundle.path / str(bundle.manifest.quantization)).read_bytes())
@@ -91,6 +103,13 @@ def export(
         emit_json(_summary(bundle, report))
     else:
         _show(bundle, report, output)
+
+
+def _random_seed(random_weights: bool, seed: int | None) -> int | None:
+    """The seed of weights that are to be random, or None where they are to be read."""
+    if seed is not None and not random_weights:
+        raise UsageError("--seed is for random weights", remedy="add --random-weights, or leave --seed out")
+    return (seed or 0) if random_weights else None
 
 
 def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
