@@ -22,6 +22,7 @@ TyperUsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 _EXTRA_OF_MODULE = {
     "huggingface_hub": "export",
+    "matplotlib": "plot",
     "onnx": "export",
     "onnx_ir": "export",
     "onnxscript": "export",

@@ -20,6 +20,7 @@ VERBS = {
     "run": "Ask a bundle a question, with or without pictures.",
     "build": "Make an engine of a bundle for the machine it stands on.",
     "verify": "Check a bundle: every byte, and its answers.",
+    "bench": "Measure a bundle beside what this machine could do.",
     "devices": "List and show the devices that a bundle can be made for.",
 }
 

@@ -18,6 +18,7 @@ from phiedge.devices.host import available_memory_bytes, last_level_cache_bytes
 DEFAULT_BYTES = 2**30
 _LEAST_BYTES = 2**26
 _OVER_CACHE = 4  # how many times larger than the last cache the arrays are
+_LEAST_ROUNDS = 3
 _SHARE_OF_MEMORY = 8  # never more than one part in so many of the memory that is free
 
 REDUCTIONS: Mapping[str, Callable[[npt.NDArray[Any]], object]] = {
@@ -31,18 +32,21 @@ def read_gbps(
     *,
     threads: int,
     size_bytes: int | None = None,
-    rounds: int = 9,
+    seconds: float = 1.0,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, list[float]]:
-    """Rates in GB/s by reduction, one for each of `rounds` passes through `size_bytes` shared out among `threads`."""
+    """Rates in GB/s by reduction, one for each pass through `size_bytes`, shared out among `threads`.
+
+    Passes are made for about `seconds`, and at least three.
+    """
     assert threads >= 1
-    assert rounds >= 1
     length = (size_bytes or suitable_bytes()) // 4 // threads // 16 * 16
     blocks = [np.ones(length, dtype=np.float32) for _ in range(threads)]  # ones: untouched pages would all be one page
     read_bytes = sum(block.nbytes for block in blocks)
     rates: dict[str, list[float]] = {name: [] for name in REDUCTIONS}
     with ThreadPoolExecutor(threads) as pool:
-        for _ in range(rounds):
+        until_ns = clock_ns() + int(seconds * 1e9)
+        while len(rates[next(iter(rates))]) < _LEAST_ROUNDS or clock_ns() < until_ns:
             for name, reduce in REDUCTIONS.items():
                 begun_ns = clock_ns()
                 list(pool.map(reduce, blocks))

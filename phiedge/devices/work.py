@@ -1,8 +1,8 @@
 """How much a run of a model has to do at least: arithmetic, and bytes that come from memory.
 
-Formulas for any model of the architecture, from its facts alone. A multiply-add counts as two operations; biases, norms,
-activations and rotary positions are left out, as they are below a thousandth. Nothing here knows of a machine; what the
-work takes on one is `roofline.py`.
+Formulas for any model of the architecture, from its facts alone. A multiply-add counts as two operations; biases,
+norms, activations and rotary positions are left out, as they are below a thousandth. Nothing here knows of a machine;
+what the work takes on one is `roofline.py`.
 """
 
 from dataclasses import dataclass

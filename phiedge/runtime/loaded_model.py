@@ -49,7 +49,7 @@ class LoadedModel:
     ) -> None:
         if chunk_tokens < 1:
             raise UsageError(f"chunk_tokens must be at least 1, not {chunk_tokens}")
-        self.context = _context(bundle, max_context)
+        self.context = session_context(bundle, max_context)
         self.facts = facts = bundle.manifest.facts
         self.tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
         template = ChatTemplate.read(bundle.file(bundle.manifest.chat_template))
@@ -142,7 +142,8 @@ class LoadedModel:
             out[:] = features[: part.count]
 
 
-def _context(bundle: Bundle, wanted: int | None) -> int:
+def session_context(bundle: Bundle, wanted: int | None) -> int:
+    """How many positions a session of `bundle` has. Raises `UsageError`, `ContextLengthError`."""
     most = bundle.manifest.max_context
     if wanted is None:
         return most

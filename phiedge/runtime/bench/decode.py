@@ -1,0 +1,63 @@
+"""Decode steps at a fixed context: the loop of an answer, with the clock around every token.
+
+A token costs what it costs in a session: its embedding row, the engine, the choice of the next one, its text. Each
+step stands at the same context, by going back; the cache there holds whatever was in it, as the arithmetic does not
+depend on values. The tokens are drawn beforehand, so that no run depends on what a model says.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from phiedge.devices.host import Disturbance, disturbance
+from phiedge.runtime.bench.spread import repeat
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.sampling import Sampler
+from phiedge.runtime.transcript import Transcript
+
+AT_LEAST = 5
+_WARM_UP = 2
+_WARM_UP_NS = 50_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSamples:
+    """Nanoseconds of every token: whole, and outside the engine."""
+
+    token_ns: tuple[int, ...]
+    host_ns: tuple[int, ...]
+    disturbance: Disturbance
+
+
+def measure_decode(
+    model: LoadedModel, *, context: int, at_most: int, until_ns: int, clock_ns: Callable[[], int]
+) -> DecodeSamples:
+    """Up to `at_most` tokens over `context` positions each, itself included, until the clock shows `until_ns`."""
+    tokens = drawn_tokens(model.facts.vocab_size, count=1024)
+    sampler = Sampler(model.facts.vocab_size)
+    # Far more room than steps: an answer's end costs something of its own.
+    transcript = Transcript(model.tokenizer, model.facts, capacity=2**31, starts_thinking=False)
+
+    def step() -> tuple[int, int]:
+        token = tokens[transcript.count % len(tokens)]
+        model.seek(context - 1)
+        begun_ns = clock_ns()
+        transcript.add(token)
+        sampler.choose(model.step(token))
+        whole_ns = clock_ns() - begun_ns
+        return whole_ns, max(0, whole_ns - model.step_engine_ns)
+
+    repeat(step, at_least=_WARM_UP, at_most=at_most, until_ns=clock_ns() + _WARM_UP_NS, clock_ns=clock_ns)
+    before = disturbance()
+    samples = repeat(step, at_least=min(AT_LEAST, at_most), at_most=at_most, until_ns=until_ns, clock_ns=clock_ns)
+    return DecodeSamples(
+        token_ns=tuple(whole_ns for whole_ns, _ in samples),
+        host_ns=tuple(host_ns for _, host_ns in samples),
+        disturbance=disturbance().since(before),
+    )
+
+
+def drawn_tokens(vocab_size: int, *, count: int) -> tuple[int, ...]:
+    """`count` tokens from the whole vocabulary, the same ones every time."""
+    return tuple(np.random.default_rng(0).integers(0, vocab_size, count).tolist())
