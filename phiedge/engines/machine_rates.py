@@ -60,19 +60,22 @@ class MachineRates:
         return Rates(read_gbps=self.read_gbps.best, weight_gops=rate, float_gflops=rate)
 
 
-def measure_rates(*, backend: str, threads: int) -> MachineRates | None:
-    """Measure now, which takes a few seconds and up to a GiB; None for a backend that does not compute on the host."""
+def measure_rates(*, backend: str, threads: int, seconds: float = 1.0) -> MachineRates | None:
+    """Measure now, each rate for about `seconds`; None for a backend that does not compute on the host.
+
+    For the time of the call it takes memory to read, `read_bandwidth` says how much.
+    """
     if backend not in HOST_BACKENDS:
         return None
     from phiedge.engines.onnxruntime.product_rates import float_gflops, int8_gops
 
-    by_reduction = read_gbps(threads=threads)
+    by_reduction = read_gbps(threads=threads, seconds=seconds)
     fastest = max(by_reduction.values(), key=max)
     return MachineRates(
         threads=threads,
         read_gbps=MeasuredRate.of(fastest),
-        float_gflops=MeasuredRate.of(float_gflops(threads=threads)),
-        int8_gops=MeasuredRate.of(int8_gops(threads=threads)),
+        float_gflops=MeasuredRate.of(float_gflops(threads=threads, seconds=seconds)),
+        int8_gops=MeasuredRate.of(int8_gops(threads=threads, seconds=seconds)),
     )
 
 

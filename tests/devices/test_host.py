@@ -53,7 +53,7 @@ def test_memory_is_split_into_own_pages_and_pages_of_files(tmp_path: Path) -> No
 
 def test_this_process_has_memory() -> None:
     found = process_memory()
-    assert 0 < found.anonymous_bytes
+    assert found.anonymous_bytes > 0
     assert found.anonymous_bytes + found.file_bytes <= found.peak_bytes + 2**20
 
 

@@ -63,9 +63,11 @@ def plan_bench(
     An empty sequence measures none of a kind.
     """
     if steps < 1:
-        raise UsageError(f"steps must be at least 1, not {steps}")
+        raise UsageError(f"steps must be at least 1, not {steps}", remedy=f"the default is {DEFAULT_STEPS}")
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"seconds must be a number above 0, not {seconds:g}")
+        raise UsageError(
+            f"seconds must be a number above 0, not {seconds:g}", remedy=f"the default is {DEFAULT_SECONDS:g}"
+        )
     defaults = _lengths(max_context)
     budget = PatchBudget.from_facts(facts)
     plan = BenchPlan(
@@ -100,7 +102,7 @@ def _lengths(max_context: int) -> tuple[int, ...]:
 def _checked(what: str, lengths: Sequence[int], max_context: int) -> tuple[int, ...]:
     for length in lengths:
         if length < 1:
-            raise UsageError(f"a {what} has at least 1 position, not {length}")
+            raise UsageError(f"a {what} has at least 1 position, not {length}", remedy="ask for a larger one")
         if length > max_context:
             raise ContextLengthError(
                 f"a {what} of {length} positions was asked, the session has {max_context}",
