@@ -2,6 +2,9 @@
 
 Module and parameter names equal those of the checkpoint, so a parameter's path is its tensor's name. There is no
 embedding here (the host looks rows up and splices image rows in), no sampling, no batch and no dropout.
+
+Norms and the sums along the residual may have another type than the linear layers, which bring what they are given to
+their own: docs/decisions/0405-which-types-on-a-gpu.md.
 """
 
 from dataclasses import dataclass
@@ -29,9 +32,9 @@ class Cache:
 class RMSNorm(nn.Module):
     """x * rsqrt(mean(x^2) + eps) * weight, with the mean in float32."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, dtype: torch.dtype | None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(size))
+        self.weight = nn.Parameter(torch.empty(size, dtype=dtype))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache, *, last_row_only: bool) -> tuple[Tensor, Tensor, Tensor]:
         attended, key, value = cached_attention(
-            self.qkv_proj(x),
+            self.qkv_proj(x.to(self.qkv_proj.weight.dtype)),
             cache.key,
             cache.value,
             cache.seqlens_k,
@@ -77,7 +80,7 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        gate, up = self.gate_up_proj(x.to(self.gate_up_proj.weight.dtype)).chunk(2, dim=-1)
         out: Tensor = self.down_proj(functional.silu(gate) * up)
         return out
 
@@ -85,39 +88,42 @@ class GatedMLP(nn.Module):
 class DecoderLayer(nn.Module):
     """One block: attention and gated MLP, each after an RMS norm and beside a residual."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, norms: torch.dtype | None) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, norms)
         self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps, norms)
         self.mlp = GatedMLP(config)
 
     def forward(self, x: Tensor, cache: Cache, *, last_row_only: bool) -> tuple[Tensor, Tensor, Tensor]:
         """x: [1, t, hidden]. With `last_row_only`, everything after the attention is computed for one row."""
         attended, key, value = self.self_attn(self.input_layernorm(x), cache, last_row_only=last_row_only)
         residual = x[:, -1:] if last_row_only else x
-        x = residual + attended
-        return x + self.mlp(self.post_attention_layernorm(x)), key, value
+        x = residual + attended.to(x.dtype)
+        return x + self.mlp(self.post_attention_layernorm(x)).to(x.dtype), key, value
 
 
 class DecoderStack(nn.Module):
     """The layers and the final norm (`model.*` of the checkpoint)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, norms: torch.dtype | None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.layers = nn.ModuleList(DecoderLayer(config, norms) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps, norms)
 
 
 class Decoder(nn.Module):
-    """The decoder graph, for positions below `max_context`; the buffers hold the tables of `rotary.py`."""
+    """The decoder graph, for positions below `max_context`; the buffers hold the tables of `rotary.py`.
+
+    Norms and residual are of the type `norms`, by default of torch's default type, as all else is.
+    """
 
     cos_cache: Tensor
     sin_cache: Tensor
 
-    def __init__(self, config: ModelConfig, *, max_context: int) -> None:
+    def __init__(self, config: ModelConfig, *, max_context: int, norms: torch.dtype | None = None) -> None:
         super().__init__()
-        self.model = DecoderStack(config)
+        self.model = DecoderStack(config, norms)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.register_buffer("cos_cache", torch.empty(max_context, config.head_dim // 2))
         self.register_buffer("sin_cache", torch.empty(max_context, config.head_dim // 2))
@@ -133,7 +139,7 @@ class Decoder(nn.Module):
 
         Only the last row is wanted, so the last layer drops the others as soon as their keys and values are cached.
         """
-        x, present = inputs_embeds, list[Tensor]()
+        x, present = inputs_embeds.to(self.model.norm.weight.dtype), list[Tensor]()
         last = len(self.model.layers) - 1
         for index, layer in enumerate(self.model.layers):
             cache = Cache(
@@ -146,5 +152,5 @@ class Decoder(nn.Module):
             )
             x, key, value = layer(x, cache, last_row_only=index == last)
             present += [key, value]
-        logits = self.lm_head(self.model.norm(x)).float()
+        logits = self.lm_head(self.model.norm(x).to(self.lm_head.weight.dtype)).float()
         return (logits, *present)

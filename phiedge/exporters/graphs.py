@@ -135,15 +135,16 @@ def write_graphs(
 
 
 def draft_vision(config: ModelConfig, precision: PrecisionPlan) -> GraphDraft:
-    """Trace the vision graph in the activations' type and connect its weights to the checkpoint."""
-    return draft_graph(trace_vision(config, precision.activations), checkpoint_name=checkpoint_name, computed={})
+    """Trace the vision graph in the plan's types and connect its weights to the checkpoint."""
+    traced = trace_vision(config, precision.activations, norms=precision.norms)
+    return draft_graph(traced, checkpoint_name=checkpoint_name, computed={})
 
 
 def draft_decoder(config: ModelConfig, precision: PrecisionPlan, *, max_context: int) -> GraphDraft:
-    """Trace the decoder graph in the activations' type and connect its weights to the checkpoint."""
+    """Trace the decoder graph in the plan's types and connect its weights to the checkpoint."""
     cos, sin = rotary_tables(config.head_dim, config.rope_theta, max_context)
     return draft_graph(
-        trace_decoder(config, precision.activations, max_context=max_context),
+        trace_decoder(config, precision.activations, norms=precision.norms, max_context=max_context),
         checkpoint_name=lambda parameter: parameter,
         computed={"cos_cache": lambda: cos, "sin_cache": lambda: sin},
     )

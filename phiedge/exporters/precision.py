@@ -1,10 +1,14 @@
 """What each part of the model is stored and computed as, by the name of a precision.
 
-| name | vision, projector              | decoder linears | lm_head        | norms, activations, caches |
-|------|--------------------------------|-----------------|----------------|----------------------------|
-| fp32 | float32                        | float32         | float32        | float32                    |
-| fp16 | float16                        | float16         | float16        | float16, logits float32    |
-| int4 | stored float16, computed float32 | int4 groups   | int8 groups    | float32                    |
+| name | target    | vision, projector                | decoder linears | lm_head     | activations, caches |
+|------|-----------|----------------------------------|-----------------|-------------|---------------------|
+| fp32 | any       | float32                          | float32         | float32     | float32             |
+| fp16 | any       | float16                          | float16         | float16     | float16             |
+| int4 | CPU, Jetson | stored float16, computed float32 | int4 groups   | int8 groups | float32             |
+| int4 | other GPUs | float16                         | int4 groups     | int8 groups | float16             |
+
+Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
+not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
 
 Groups are symmetric runs of `group_size` weights along K with one scale: 32 on a CPU, where the kernel rounds
 activations in the same groups, and 128 on GPUs, whose INT4 kernels want it
@@ -20,6 +24,7 @@ from phiedge.errors import UsageError
 
 FloatType: TypeAlias = Literal["float32", "float16"]
 GROUP_SIZES = (128, 64, 32)
+JETSON_SM = (87, 110)  # their engine is TensorRT; their graphs for ONNX Runtime run where the bundle is tried, on a CPU
 FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
 
 
@@ -43,6 +48,11 @@ class PrecisionPlan:
                 remedy=f"use one of {', '.join(map(str, GROUP_SIZES))}",
             )
         assert (self.group_size is None) == (self.decoder != "int4"), "grouped weights and group_size go together"
+
+    @property
+    def for_cuda(self) -> bool:
+        """Whether ONNX Runtime can run it on CUDA, where its attention with a cache is in 16 bits only."""
+        return self.activations == "float16"
 
     @property
     def decoder_bits(self) -> int | None:
@@ -85,7 +95,7 @@ FP16 = PrecisionPlan(
     projector="float16",
     decoder="float16",
     lm_head="float16",
-    norms="float16",
+    norms="float32",
     activations="float16",
     group_size=None,
 )
@@ -129,7 +139,12 @@ def choose_precision(name: str, *, sm: int | None, group_size: int | None = None
         return PrecisionChoice(plan=plan)
     if group_size is None:
         group_size = 32 if sm is None else 128
-    plan = replace(plan, group_size=group_size)
+    plan = replace(plan, group_size=group_size, activations=_int4_activations(sm))
     wants_fp8 = name == "auto" and sm in FP8_SM
     note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
+
+
+def _int4_activations(sm: int | None) -> FloatType:
+    """What int4 weights are multiplied with on a GPU of compute capability `sm`, or on a CPU."""
+    return "float32" if sm is None or sm in JETSON_SM else "float16"

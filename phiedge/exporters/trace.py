@@ -48,14 +48,18 @@ _SCOPES_OF_TORCH = "pkg.torch.onnx.name_scopes"
 _EXAMPLE_SIZES = {PATCHES: 7, CHUNK: 5, CAPACITY: 11}
 
 
-def trace_vision(config: ModelConfig, dtype: FloatType) -> ir.Model:
-    """Trace `VisionEncoder`, computing in `dtype`."""
-    return _trace(lambda: VisionEncoder(config), vision_io(config), dtype)
+def trace_vision(config: ModelConfig, dtype: FloatType, *, norms: FloatType | None = None) -> ir.Model:
+    """Trace `VisionEncoder`, computing in `dtype`, and in `norms` along the residual if that is given."""
+    norms_dtype = TORCH_DTYPES[norms or dtype]
+    return _trace(lambda: VisionEncoder(config, norms=norms_dtype), vision_io(config), dtype)
 
 
-def trace_decoder(config: ModelConfig, dtype: FloatType, *, max_context: int) -> ir.Model:
-    """Trace `Decoder`, computing in `dtype`, with rotary tables for `max_context` positions."""
-    return _trace(lambda: Decoder(config, max_context=max_context), decoder_io(config), dtype)
+def trace_decoder(
+    config: ModelConfig, dtype: FloatType, *, norms: FloatType | None = None, max_context: int
+) -> ir.Model:
+    """Trace `Decoder` as `trace_vision` does, with rotary tables for `max_context` positions."""
+    norms_dtype = TORCH_DTYPES[norms or dtype]
+    return _trace(lambda: Decoder(config, max_context=max_context, norms=norms_dtype), decoder_io(config), dtype)
 
 
 def _trace(build: Callable[[], nn.Module], io: GraphIO, dtype: FloatType) -> ir.Model:

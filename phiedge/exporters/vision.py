@@ -2,7 +2,8 @@
 
 Parameter names equal those of the checkpoint below `TOWER_PREFIX` and `model.`. Patches come in exact number, without
 padding and mask; the host interpolates the position table. The last block, the final norm and the pooling head of the
-checkpoint do not contribute to the model's features and are not built.
+checkpoint do not contribute to the model's features and are not built. Norms and the sums along the residual may have
+another type than the linear layers, as in the decoder.
 """
 
 import torch
@@ -27,6 +28,7 @@ class VisionAttention(nn.Module):
         self.out_proj = nn.Linear(size, size)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.q_proj.weight.dtype)
         query, key, value = (proj(x).unsqueeze(0) for proj in (self.q_proj, self.k_proj, self.v_proj))
         attended, *_ = torch.onnx.ops.attention(
             query, key, value, q_num_heads=self.heads, kv_num_heads=self.heads, scale=self.scale
@@ -44,23 +46,23 @@ class VisionMLP(nn.Module):
         self.fc2 = nn.Linear(config.vision_intermediate_size, config.vision_hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(functional.gelu(self.fc1(x), approximate="tanh"))
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x.to(self.fc1.weight.dtype)), approximate="tanh"))
         return out
 
 
 class VisionBlock(nn.Module):
     """One pre-norm block."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, norms: torch.dtype | None) -> None:
         super().__init__()
-        self.layer_norm1 = nn.LayerNorm(config.vision_hidden_size, eps=config.vision_layer_norm_eps)
+        self.layer_norm1 = nn.LayerNorm(config.vision_hidden_size, eps=config.vision_layer_norm_eps, dtype=norms)
         self.self_attn = VisionAttention(config)
-        self.layer_norm2 = nn.LayerNorm(config.vision_hidden_size, eps=config.vision_layer_norm_eps)
+        self.layer_norm2 = nn.LayerNorm(config.vision_hidden_size, eps=config.vision_layer_norm_eps, dtype=norms)
         self.mlp = VisionMLP(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        x = x + self.self_attn(self.layer_norm1(x)).to(x.dtype)
+        out: Tensor = x + self.mlp(self.layer_norm2(x)).to(x.dtype)
         return out
 
 
@@ -79,11 +81,13 @@ class VisionEmbeddings(nn.Module):
 class VisionBlocks(nn.Module):
     """The blocks in use."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, norms: torch.dtype | None) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(VisionBlock(config) for _ in range(config.vision_layers_used))
+        self.norms = torch.get_default_dtype() if norms is None else norms
+        self.layers = nn.ModuleList(VisionBlock(config, self.norms) for _ in range(config.vision_layers_used))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.norms)
         for block in self.layers:
             x = block(x)
         return x
@@ -92,10 +96,10 @@ class VisionBlocks(nn.Module):
 class VisionTower(nn.Module):
     """Patch embedding and blocks: `TOWER_PREFIX` of the checkpoint."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, norms: torch.dtype | None) -> None:
         super().__init__()
         self.embeddings = VisionEmbeddings(config)
-        self.encoder = VisionBlocks(config)
+        self.encoder = VisionBlocks(config, norms)
 
     def forward(self, patches: Tensor, pos_embed: Tensor) -> Tensor:
         features: Tensor = self.encoder(self.embeddings(patches, pos_embed))
@@ -103,11 +107,11 @@ class VisionTower(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """The vision graph: tower, then projector."""
+    """The vision graph: tower, then projector. Norms and residual are of the type `norms`, as in `Decoder`."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, norms: torch.dtype | None = None) -> None:
         super().__init__()
-        self.tower = VisionTower(config)
+        self.tower = VisionTower(config, norms)
         self.mm_projector = nn.Sequential(
             nn.Linear(config.vision_hidden_size, config.hidden_size),
             nn.GELU(),  # the exact erf form, unlike the tower's
@@ -119,7 +123,8 @@ class VisionEncoder(nn.Module):
 
         pos_embed: [n, C], the position table resized to the image's grid. Returns [n, hidden of the decoder].
         """
-        rows: Tensor = self.mm_projector(self.tower(patches, pos_embed))
+        features = self.tower(patches, pos_embed).to(pos_embed.dtype)
+        rows: Tensor = self.mm_projector(features)
         return rows
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from phiedge.bundle import Bundle, FileEntry, Manifest, hash_file
 from phiedge.bundle.reading import found_files
 from phiedge.calibration.report import quantisation_rows, quantisation_totals
+from phiedge.engines.backends import DEFAULT_BACKEND
 from phiedge.exporters.graphs import GraphFacts
 from phiedge.exporters.precision import FP32, PrecisionChoice
 from phiedge.exporters.source import ModelSource
@@ -88,11 +89,12 @@ def compare(
 def open_trial(bundle: Bundle, source: ModelSource) -> Session:
     """A session to try a bundle with, on as much context as goldens and suite need.
 
-    A small model runs on one thread: its sums then have one order, and its goldens are the same bytes, whatever number
-    of cores the machine has.
+    It computes on the CPU, also for a GPU and beside one. A small model runs on one thread: its sums then have one
+    order, and its goldens are the same bytes, whatever number of cores the machine has.
     """
+    context = min(bundle.manifest.max_context, GOLDENS_CONTEXT)
     threads = 1 if _parameters(source) <= COMPARED_PARAMETERS else None
-    return Session.open(bundle, max_context=min(bundle.manifest.max_context, GOLDENS_CONTEXT), threads=threads)
+    return Session.open(bundle, max_context=context, threads=threads, backend=DEFAULT_BACKEND)
 
 
 def _not_compared(source: ModelSource, choice: PrecisionChoice, directory: Path) -> str | None:

@@ -150,6 +150,12 @@ def test_a_linear_becomes_matmul_nbits_with_its_accuracy_level_on_the_node() -> 
     assert set(drafted.graph.initializers) == {slot.name for slot in fill.slots}
 
 
+def test_a_plan_for_a_gpu_forbids_the_cpu_to_round_activations() -> None:
+    drafted = linear_draft(128)
+    quantise_linears(drafted, replace(INT4, activations="float16"))
+    assert drafted.graph[0].attributes["accuracy_level"].as_int() == 1
+
+
 def test_the_head_has_eight_bits() -> None:
     drafted = linear_draft(64, name="lm_head.weight")
     quantise_linears(drafted, INT4)

@@ -15,7 +15,7 @@ from phiedge.errors import ExportError, TensorError, UsageError
 from phiedge.exporters.checkpoint import open_checkpoint
 from phiedge.exporters.decoder import Decoder
 from phiedge.exporters.graphs import write_graphs
-from phiedge.exporters.precision import FP32, INT4
+from phiedge.exporters.precision import FP32, INT4, choose_precision
 from phiedge.exporters.rotary import rotary_tables
 from phiedge.exporters.tensors import EMBEDDING_TABLE
 
@@ -132,6 +132,28 @@ def test_int4_stays_near_fp32_even_on_random_weights(exported, oracle_arrays) ->
     logits = CachedDecoder(exported("int4").path / "decoder.ort.onnx", capacity=CAPACITY).prefill(rows, chunk=100)
     cosine = logits @ reference / np.linalg.norm(logits) / np.linalg.norm(reference)
     assert cosine > 0.9  # a trained model is far above this; weights without structure hide no error
+
+
+def test_int4_for_a_gpu_computes_what_int4_for_a_cpu_computes(oracle_checkpoint, oracle_arrays, tmp_path) -> None:
+    """In 16 bits but for norms and residual; on a CPU both stay within rounding of each other."""
+    rows, found = oracle_arrays["img1/inputs_embeds"][0], []
+    for plan in (choose_precision("int4", sm=89, group_size=64).plan, replace(INT4, group_size=64)):
+        out_dir = tmp_path / plan.activations
+        out_dir.mkdir()
+        write_graphs(
+            oracle_checkpoint, precision=plan, max_context=CAPACITY, out_dir=out_dir, quantiser=RoundToNearest()
+        )
+        decoder = CachedDecoder(out_dir / "decoder.ort.onnx", capacity=CAPACITY)
+        assert decoder.dtype == np.dtype(plan.activations)
+        found.append(decoder.prefill(rows, chunk=100))
+        assert found[-1].dtype == np.float32
+    assert found[0] @ found[1] / np.linalg.norm(found[0]) / np.linalg.norm(found[1]) > 0.999
+    types = {
+        value.name: value.data_type
+        for value in onnx.load(tmp_path / "float16" / "decoder.ort.onnx", load_external_data=False).graph.initializer
+    }
+    assert types["model.layers.0.input_layernorm.weight"] == onnx.TensorProto.FLOAT
+    assert types["lm_head.weight.scales"] == onnx.TensorProto.FLOAT16
 
 
 def test_two_exports_are_equal_to_the_last_bit(fake, tmp_path) -> None:

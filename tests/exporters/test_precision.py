@@ -6,10 +6,24 @@ from phiedge.errors import UsageError
 from phiedge.exporters.precision import FP16, INT4, PLANS, choose_precision
 
 
-@pytest.mark.parametrize(("sm", "group_size"), [(None, 32), (87, 128), (86, 128), (120, 128)])
-def test_auto_is_int4_with_the_groups_that_the_target_wants(sm, group_size) -> None:
+@pytest.mark.parametrize(
+    ("sm", "group_size", "activations"),
+    [
+        (None, 32, "float32"),
+        (87, 128, "float32"),
+        (110, 128, "float32"),
+        (86, 128, "float16"),
+        (120, 128, "float16"),
+    ],
+)
+def test_auto_is_int4_with_the_groups_and_activations_that_the_target_wants(sm, group_size, activations) -> None:
     plan = choose_precision("auto", sm=sm).plan
-    assert plan == replace(INT4, group_size=group_size)
+    assert plan == replace(INT4, group_size=group_size, activations=activations)
+    assert plan.for_cuda == (activations == "float16")
+
+
+def test_norms_are_float32_in_every_plan() -> None:
+    assert {plan.norms for plan in PLANS.values()} == {"float32"}
 
 
 def test_auto_says_where_fp8_would_be_better() -> None:

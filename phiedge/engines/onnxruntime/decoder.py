@@ -6,7 +6,6 @@ place; two buffers would be as correct and copy the whole cache at every step, s
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,11 +13,10 @@ from phiedge.bundle import ModelFacts
 from phiedge.engines.aligned import aligned_zeros
 from phiedge.engines.interface import Array
 from phiedge.engines.onnxruntime.buffers import HostCache, alias
-from phiedge.engines.onnxruntime.graph_run import GraphRun, Shape, float_type, mismatch
+from phiedge.engines.onnxruntime.decoder_ports import bind_in_place, cache_names, check_decoder
+from phiedge.engines.onnxruntime.graph_run import GraphRun
 from phiedge.engines.onnxruntime.library import ort
 from phiedge.errors import SessionError
-
-_INT32 = "tensor(int32)"
 
 
 class OrtDecoder:
@@ -27,7 +25,7 @@ class OrtDecoder:
     def __init__(self, path: Path, facts: ModelFacts, *, threads: int, capacity: int) -> None:
         self._run = GraphRun(path, threads=threads)
         self._path = path
-        self.input_dtype, cache_dtype = _check(self._run, path, facts)
+        self.input_dtype, cache_dtype = check_decoder(self._run, path, facts)
         self._cache = HostCache(
             layers=facts.num_layers,
             kv_heads=facts.num_kv_heads,
@@ -85,23 +83,12 @@ class OrtDecoder:
         self._run.rearm()
 
     def _bind(self) -> None:
-        fixed = {"seqlens_k": alias(self._last_position), "total_sequence_length": alias(self._total)}
-        caches = {
-            f"{layer}.{side}": alias(view)
-            for layer, pair in enumerate(self._cache.layers())
-            for side, view in zip(("key", "value"), pair, strict=True)
-        }
-        logits = alias(self._logits)
-        for binding in (self._chunk_binding, self._step_binding):
-            for name, value in fixed.items():
-                binding.bind_ortvalue_input(name, value)
-            for name, value in caches.items():
-                binding.bind_ortvalue_input(f"past.{name}", value)
-            binding.bind_ortvalue_output("logits", logits)
-            for name, value in caches.items():
-                binding.bind_ortvalue_output(f"present.{name}", value)
-        self._step_binding.bind_ortvalue_input("inputs_embeds", alias(self._row))
         views = [view for pair in self._cache.layers() for view in pair]
+        caches = dict(zip(cache_names(len(views) // 2), map(alias, views), strict=True))
+        lengths = {"seqlens_k": alias(self._last_position), "total_sequence_length": alias(self._total)}
+        for binding in (self._chunk_binding, self._step_binding):
+            bind_in_place(binding, inputs=lengths, caches=caches, logits=alias(self._logits))
+        self._step_binding.bind_ortvalue_input("inputs_embeds", alias(self._row))
         self._addresses = [self._logits.ctypes.data, *(view.ctypes.data for view in views)]
 
     def _set_length(self, total: int) -> None:
@@ -115,25 +102,3 @@ class OrtDecoder:
                 f"{self._path}: ONNX Runtime {ort.__version__} did not write the cache in place",
                 remedy="install the onnxruntime version that phiedge was tested with",
             )
-
-
-def _check(run: GraphRun, path: Path, facts: ModelFacts) -> tuple[np.dtype[Any], np.dtype[Any]]:
-    """Hold the graph against the facts; returns the types of its input rows and of its cache."""
-    cache = (1, facts.num_kv_heads, None, facts.head_dim)
-    sides = [f"{layer}.{side}" for layer in range(facts.num_layers) for side in ("key", "value")]
-    inputs: dict[str, Shape] = {
-        "inputs_embeds": (1, None, facts.hidden_size),
-        "seqlens_k": (1,),
-        "total_sequence_length": (),
-    }
-    inputs |= {f"past.{side}": cache for side in sides}
-    outputs: dict[str, Shape] = {"logits": (1, 1, facts.vocab_size)}
-    outputs |= {f"present.{side}": cache for side in sides}
-    types = run.check(inputs=inputs, outputs=outputs)
-    for name in ("seqlens_k", "total_sequence_length"):
-        if types[name] != _INT32:
-            raise mismatch(path, f"{name} is {types[name]}", f"{name} as {_INT32}")
-    if float_type(path, types, "logits") != np.float32:
-        raise mismatch(path, f"logits is {types['logits']}", "logits as tensor(float)")
-    caches = [f"{time}.{side}" for time in ("past", "present") for side in sides]
-    return float_type(path, types, "inputs_embeds"), float_type(path, types, *caches)

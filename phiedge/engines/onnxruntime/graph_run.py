@@ -1,5 +1,10 @@
 """One graph on ONNX Runtime: opened, held against the model's facts, run, and stopped from another thread.
 
+A provider that captures records the first runs that are asked for as `captured` as a graph of the device: two as they
+are, a third while recording, and from then on the recording is replayed, with the addresses and sizes of that third
+run. So such runs must always bind the same memory in the same shapes, and only numbers in it may change. ONNX Runtime
+records again only in a new session, or on another thread (`device_thread.py`). A replay cannot be stopped half-way.
+
 Threads do not spin while they wait: on a shared machine spinning makes both the median and the tail worse.
 """
 
@@ -11,10 +16,13 @@ import numpy as np
 
 from phiedge.engines.interface import RunStoppedError
 from phiedge.engines.onnxruntime.library import FATAL_ONLY, ORT_ERRORS, first_line, ort
+from phiedge.engines.onnxruntime.provider import CPU, Provider, cpu
 from phiedge.engines.threads import check_threads
 from phiedge.errors import BundleError, SessionError
 
 Shape: TypeAlias = tuple[int | None, ...]  # None: a length that differs from call to call
+
+_CAPTURED, _NOT_CAPTURED = "1", "-1"  # gpu_graph_id: any number but 0 names a recording, -1 asks for none
 
 _FLOATS: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
@@ -22,34 +30,31 @@ _FLOATS: dict[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "ten
 class GraphRun:
     """One ONNX Runtime session and the switch that ends its runs."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    def __init__(self, path: Path, *, threads: int, provider: Provider | None = None) -> None:
         check_threads(threads)
+        provider = provider or cpu()
         self._path = path
-        self._options = ort.RunOptions()
-        self._options.log_severity_level = FATAL_ONLY
-        try:
-            self._session = ort.InferenceSession(
-                str(path),
-                sess_options=session_options(threads),
-                providers=["CPUExecutionProvider"],
-                enable_fallback=False,  # it would say so on stdout and try the same again
-            )
-        except ORT_ERRORS as error:
-            raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot open {path}: {first_line(error)}",
-                remedy="check the bundle: phiedge verify; or export it again",
-            ) from error
+        self._remedy = _remedy(provider)
+        self._session = _open(path, threads, provider)
+        self._plain, self._captured = _run_options(), _run_options()
+        if provider.captures:
+            self._plain.add_run_config_entry("gpu_graph_id", _NOT_CAPTURED)
+            self._captured.add_run_config_entry("gpu_graph_id", _CAPTURED)
 
-    def __call__(self, binding: ort.IOBinding) -> None:
-        """Run what is bound. Raises `RunStoppedError` after `stop`, and `SessionError` if it fails."""
+    def __call__(self, binding: ort.IOBinding, *, captured: bool = False) -> None:
+        """Run what is bound; with `captured`, record or replay it where the provider can.
+
+        Raises `RunStoppedError` after `stop`, and `SessionError` if it fails.
+        """
+        options = self._captured if captured else self._plain
+        if options.terminate:  # a replay does not look
+            raise RunStoppedError
         try:
-            self._session.run_with_iobinding(binding, self._options)
+            self._session.run_with_iobinding(binding, options)
         except ORT_ERRORS as error:
-            if self._options.terminate:
+            if options.terminate:
                 raise RunStoppedError from error
-            raise SessionError(
-                f"{self._path.name} failed: {first_line(error)}", remedy="check the bundle: phiedge verify"
-            ) from error
+            raise SessionError(f"{self._path.name} failed: {first_line(error)}", remedy=self._remedy) from error
 
     def binding(self) -> ort.IOBinding:
         """A new set of bound inputs and outputs."""
@@ -57,11 +62,11 @@ class GraphRun:
 
     def stop(self) -> None:
         """End a run in progress, and every later one until `rearm`; callable from any thread."""
-        self._options.terminate = True
+        self._plain.terminate = self._captured.terminate = True
 
     def rearm(self) -> None:
         """Allow runs again after `stop`."""
-        self._options.terminate = False
+        self._plain.terminate = self._captured.terminate = False
 
     def check(self, *, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> dict[str, str]:
         """Compare the graph's inputs and outputs with what the model's facts say; returns their types by name."""
@@ -78,8 +83,8 @@ class GraphRun:
         return types
 
 
-def session_options(threads: int) -> ort.SessionOptions:
-    """The options that every graph is opened with."""
+def session_options(threads: int, config: Mapping[str, str] | None = None) -> ort.SessionOptions:
+    """The options that every graph is opened with, and the entries of `config`."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -89,6 +94,46 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def _open(path: Path, threads: int, provider: Provider) -> ort.InferenceSession:
+    try:
+        session = ort.InferenceSession(
+            str(path),
+            sess_options=session_options(threads, provider.session_config),
+            providers=[(provider.name, dict(provider.options))],
+            enable_fallback=False,  # it would say so on stdout and try the same again
+        )
+    except ORT_ERRORS as error:
+        raise _cannot_open(path, provider, first_line(error)) from error
+    if session.get_providers()[0] != provider.name:  # ONNX Runtime puts the CPU in place of what it cannot load
+        raise _cannot_open(path, provider, f"it has opened it on {session.get_providers()[0]} instead")
+    return session
+
+
+def _cannot_open(path: Path, provider: Provider, reason: str) -> BundleError | SessionError:
+    if provider.name == CPU:
+        return BundleError(
+            f"ONNX Runtime {ort.__version__} cannot open {path}: {reason}",
+            remedy="check the bundle: phiedge verify; or export it again",
+        )
+    return SessionError(
+        f"ONNX Runtime {ort.__version__} cannot open {path} on {provider.name}: {reason}", remedy=_remedy(provider)
+    )
+
+
+def _remedy(provider: Provider) -> str:
+    if provider.name == CPU:
+        return "check the bundle: phiedge verify"
+    return "see docs/guides/gpu.md, or compute on the CPU: --backend onnxruntime"
+
+
+def _run_options() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = FATAL_ONLY
     return options
 
 

@@ -1,10 +1,11 @@
 """The `ort` dialect: passes from a traced graph to the operators that ONNX Runtime runs best.
 
-    attention.py   CachedAttention -> GroupQueryAttention, Attention -> MultiHeadAttention
-    norms.py       RMSNormalization -> (Skip)SimplifiedLayerNormalization
-    linears.py     MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
-    packing.py     the bytes of MatMulNBits weights
-    contract.py    what may be left in a graph when all passes are done
+    attention.py     CachedAttention -> GroupQueryAttention, Attention -> MultiHeadAttention
+    norms.py         RMSNormalization -> (Skip)SimplifiedLayerNormalization
+    linears.py       MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
+    packing.py       the bytes of MatMulNBits weights
+    contract.py      what may be left in a graph when all passes are done
+    cuda_kernels.py  what of it CUDA computes in which types, where a graph is for a GPU
 
 Every pass is one function that rewrites all that it understands and leaves the rest alone; the contract then names what
 should not be there. Why these operators: docs/decisions/0402-why-fused-attention-on-onnx-runtime.md.
@@ -12,6 +13,7 @@ should not be there. Why these operators: docs/decisions/0402-why-fused-attentio
 
 from phiedge.exporters.dialects.ort.attention import use_group_query_attention, use_multi_head_attention
 from phiedge.exporters.dialects.ort.contract import check_decoder, check_vision
+from phiedge.exporters.dialects.ort.cuda_kernels import check_cuda
 from phiedge.exporters.dialects.ort.linears import quantise_linears, store_as_float16
 from phiedge.exporters.dialects.ort.norms import fuse_norms
 from phiedge.exporters.draft import GraphDraft
@@ -24,6 +26,8 @@ def to_ort_vision(draft: GraphDraft, plan: PrecisionPlan) -> None:
     if plan.vision == "float16" and plan.activations == "float32":
         store_as_float16(draft)
     check_vision(draft)
+    if plan.for_cuda:
+        check_cuda(draft)
 
 
 def to_ort_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
@@ -33,3 +37,5 @@ def to_ort_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
     if plan.group_size is not None:
         quantise_linears(draft, plan)
     check_decoder(draft, plan)
+    if plan.for_cuda:
+        check_cuda(draft)

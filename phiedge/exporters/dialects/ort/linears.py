@@ -1,5 +1,6 @@
 """Linear layers for ONNX Runtime: grouped integers in the decoder, float16 on disk in the vision graph."""
 
+import numpy as np
 import onnx_ir as ir
 
 from phiedge.errors import ExportError
@@ -7,13 +8,16 @@ from phiedge.exporters.dialects.ort.packing import pack_matmul_nbits
 from phiedge.exporters.dialects.rewrite import MICROSOFT, nodes_of, replace
 from phiedge.exporters.draft import GraphDraft, slot_of
 from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
+from phiedge.exporters.quantised import QuantisedWeight
 from phiedge.exporters.trace import SCOPE
-from phiedge.exporters.weights import FloatFill, GroupedFill, Slot
+from phiedge.exporters.weights import Array, FloatFill, GroupedFill, Slot
 
 LM_HEAD = "lm_head.weight"
-# The kernel may round activations to int8, in the same groups as the weights: twice the speed on a CPU for about half
-# a percent of error, beside the tenth that 4 bits cost (docs/decisions/0403-what-group-size-for-which-target.md).
+# A CPU's kernel may round activations to int8, in the same groups as the weights: twice the speed for about half a
+# percent of error, beside the tenth that 4 bits cost (docs/decisions/0403-what-group-size-for-which-target.md).
 ACCURACY_LEVEL = 4
+# A GPU's kernel never rounds them, whatever the node says. So a CPU must not, either, when it computes the goldens.
+GPU_ACCURACY_LEVEL = 1
 
 
 def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
@@ -71,10 +75,16 @@ def _grouped(draft: GraphDraft, weight: ir.Value, bits: int, plan: PrecisionPlan
         shape=(rows, k),
         bits=bits,
         group_size=plan.group_size,
-        accuracy_level=ACCURACY_LEVEL,
+        accuracy_level=GPU_ACCURACY_LEVEL if plan.for_cuda else ACCURACY_LEVEL,
         slots=(codes, scales),
-        pack=pack_matmul_nbits,
+        pack=_pack_float16 if slot.dtype == ir.DataType.FLOAT16 else pack_matmul_nbits,
     )
+
+
+def _pack_float16(weight: QuantisedWeight) -> tuple[Array, ...]:
+    """As `pack_matmul_nbits`, for float16 activations, which want scales of their own type; every scale has one."""
+    codes, scales = pack_matmul_nbits(weight)
+    return codes, scales.astype(np.float16)
 
 
 def store_as_float16(draft: GraphDraft) -> None:
