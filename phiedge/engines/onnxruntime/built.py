@@ -14,6 +14,7 @@ from phiedge.devices.processor import this_processor
 from phiedge.engines.engine_record import BuiltEngine, EngineRecord, check_engine, find_engine
 from phiedge.engines.onnxruntime.graph_run import session_options
 from phiedge.engines.onnxruntime.library import ORT_ERRORS, first_line, ort
+from phiedge.engines.onnxruntime.memory_need import require_memory_to_open
 from phiedge.errors import BundleError
 from phiedge.progress import Progress, silent
 
@@ -59,8 +60,9 @@ def engine_bytes(bundle: Bundle) -> int:
 
 
 def save_graphs(bundle: Bundle, directory: Path, *, threads: int, progress: Progress = silent) -> None:
-    """Write both graphs as ONNX Runtime has optimised them, and `packs` them. Raises `BundleError`."""
+    """Write both graphs as ONNX Runtime has optimised them, and `packs` them. Raises `BundleError`, `DeviceError`."""
     dialect = bundle.manifest.dialects["ort"]
+    require_memory_to_open(bundle, dialect, None, capacity=1)
     graphs = ((dialect.vision, VISION_GRAPH), (dialect.decoder, DECODER_GRAPH))
     with progress.task("pack weights", len(graphs), "graphs") as advance:
         for source, name in graphs:

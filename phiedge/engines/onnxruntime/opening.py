@@ -7,6 +7,7 @@ from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
 from phiedge.engines.onnxruntime.built import usable_engine
 from phiedge.engines.onnxruntime.decoder import OrtDecoder
+from phiedge.engines.onnxruntime.memory_need import require_memory_to_open
 from phiedge.engines.onnxruntime.vision import OrtVision
 from phiedge.errors import BundleError
 
@@ -18,10 +19,12 @@ def open_engines(
 ) -> Engines:
     """Open the bundle's `ort` graphs on the CPU; `engine` opens one that is being built.
 
-    Raises `BundleError`, also for a built engine that does not belong to this machine, `SessionError`, `UsageError`.
+    Raises `BundleError`, also for a built engine that does not belong to this machine, `DeviceError` where there is
+    too little memory, `SessionError`, `UsageError`.
     """
     dialect = ort_dialect(bundle)
     engine = engine or usable_engine(bundle)
+    require_memory_to_open(bundle, dialect, engine, capacity=capacity)
     vision, decoder = _graphs(bundle, dialect, engine)
     facts = bundle.manifest.facts
     return Engines(

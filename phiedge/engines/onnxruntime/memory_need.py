@@ -1,0 +1,44 @@
+"""What opening a bundle on the CPU takes, known before anything is opened.
+
+Seen with ONNX Runtime 1.31: packed int4 groups of 32 take 1.2 times what they take in the file (a scale and a sum for
+each group), and float16 weights of the vision graph are kept as float32. Those are the process's own memory; the files
+that they come from are mapped besides, and their pages can be dropped. A built engine's packed weights are only mapped.
+"""
+
+from phiedge.bundle import Bundle, Dialect
+from phiedge.devices.memory_limits import require_memory
+from phiedge.devices.work import cache_bytes
+from phiedge.engines.engine_record import BuiltEngine
+
+_PACKED = 1.25
+_ITEM_BYTES = {"float32": 4, "float16": 2}
+_MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
+
+
+def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine | None, *, capacity: int) -> None:
+    """Refuse a bundle that does not fit into what this process may take. Raises `DeviceError` with the numbers."""
+    manifest = bundle.manifest
+    widened = _ITEM_BYTES[manifest.precision.activations] / _ITEM_BYTES[manifest.precision.vision]
+    decoder_bytes, vision_bytes = (_data_bytes(bundle, graph) for graph in (dialect.decoder, dialect.vision))
+    own_bytes = int(_PACKED * decoder_bytes + widened * vision_bytes)
+    mapped_bytes = decoder_bytes + vision_bytes + manifest.embed_tokens.size_bytes
+    at_hand_bytes = int(_MOST_AT_HAND * own_bytes)
+    if engine is not None and engine.record.options.get("weights") == "packed":
+        mapped_bytes = sum(entry.bytes for entry in engine.record.files.values()) + manifest.embed_tokens.size_bytes
+        own_bytes = 0
+    item_bytes = _ITEM_BYTES[manifest.precision.activations]
+    cache = cache_bytes(manifest.facts, positions=capacity, item_bytes=item_bytes)
+    rows_bytes = capacity * manifest.facts.hidden_size * item_bytes
+    resident_bytes = own_bytes + at_hand_bytes + cache + rows_bytes
+    smaller = "" if capacity < 2048 else f"a smaller --max-context (now {capacity}, {cache / 1e6:,.0f} MB of it), "
+    packed = "" if engine is not None else "`phiedge build`, whose weights are mapped and can be dropped, "
+    require_memory(
+        f"opening {bundle.path}",
+        resident_bytes=resident_bytes,
+        mapped_bytes=resident_bytes + mapped_bytes,
+        remedy=f"{smaller}{packed}or a machine with more memory",
+    )
+
+
+def _data_bytes(bundle: Bundle, graph: str) -> int:
+    return sum(entry.bytes for name, entry in bundle.manifest.files.items() if name.startswith(graph))
