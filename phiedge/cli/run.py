@@ -78,6 +78,15 @@ def run(
         int | None,
         typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="What computes: onnxruntime (CPU) or onnxruntime-cuda. By default what suits the bundle's target.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a bundle a question, with or without pictures.
@@ -96,7 +105,7 @@ def run(
 
     think_mode, progress = _think_mode(think), terminal_progress()
     with progress.task("open", 1, "bundle") as advance:
-        session = Session.open(bundle, max_context=max_context, threads=threads)
+        session = Session.open(bundle, max_context=max_context, threads=threads, backend=backend)
         advance(1)
     with session:
         events = session.stream(
@@ -155,7 +164,7 @@ def _show(result: "Result") -> None:
     times, tokens = result.timings_ms, result.tokens
     read, steps = tokens.prompt + tokens.visual, max(0, len(result.token_ids) - 1)
     rows = [
-        ("load", times.load, "once per session"),
+        ("load", times.load, f"once per session, on {result.backend}"),
         ("preprocess", times.preprocess, ""),
         ("vision", times.vision, f"{tokens.visual} visual tokens"),
         ("prefill", times.prefill, f"{read} tokens" + _rate(read, times.prefill)),

@@ -26,6 +26,15 @@ def verify(
         Path,
         typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
     ],
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="What computes: onnxruntime (CPU) or onnxruntime-cuda. By default what suits the bundle's target.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of a bundle, and its answers against those stored at export.
@@ -36,12 +45,16 @@ def verify(
 
     Exit code 0 if all is as it was written, 1 if anything is not.
     """
+    if backend is not None:
+        from phiedge.engines.backends import check_backend
+
+        check_backend(backend)
     opened = Bundle.open(bundle)
     progress = terminal_progress()
     problems = opened.check_files(progress)
     for engine in built_engines(opened):
         problems += engine.check_files(progress)
-    goldens = _check_goldens(opened, progress) if not problems else None
+    goldens = _check_goldens(opened, backend, progress) if not problems else None
     ok = not problems and all(row.ok for row in goldens or ())
     if as_json:
         emit_json(_report(opened, problems, goldens, ok=ok))
@@ -51,12 +64,12 @@ def verify(
         raise typer.Exit(1)
 
 
-def _check_goldens(bundle: Bundle, progress: Progress) -> "list[GoldenCheck] | None":
+def _check_goldens(bundle: Bundle, backend: str | None, progress: Progress) -> "list[GoldenCheck] | None":
     with held_interrupts():
         import phiedge.runtime.session  # noqa: F401
     from phiedge.runtime.goldens import check, find
 
-    return check(bundle, progress) if find(bundle) is not None else None
+    return check(bundle, backend=backend, progress=progress) if find(bundle) is not None else None
 
 
 def _shown(difference: float | None) -> str:

@@ -33,11 +33,16 @@ def open_engines(
     Raises `UsageError` for a backend that does not exist, `BundleError` and `SessionError` where it cannot be opened.
     """
     name = default_backend(bundle) if backend is None else backend
+    check_backend(name)
+    opening: Callable[..., Engines] = import_module(BACKENDS[name]).open_engines
+    return opening(bundle, backend=name, threads=threads, capacity=capacity, engine=engine)
+
+
+def check_backend(name: str) -> None:
+    """Raises `UsageError` for a backend that does not exist."""
     if name not in BACKENDS:
         close = nearest(name, BACKENDS) or list(BACKENDS)
         raise UsageError(f"there is no backend {name!r}", remedy=f"use --backend {' or '.join(close)}")
-    opening: Callable[..., Engines] = import_module(BACKENDS[name]).open_engines
-    return opening(bundle, backend=name, threads=threads, capacity=capacity, engine=engine)
 
 
 def default_backend(bundle: Bundle) -> str:

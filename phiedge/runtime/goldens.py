@@ -152,12 +152,12 @@ def load(bundle: Bundle) -> list[Golden]:
         ) from error
 
 
-def check(bundle: Bundle, progress: Progress = silent) -> list[GoldenCheck]:
-    """Run every golden on this machine and compare the logits."""
+def check(bundle: Bundle, *, backend: str | None = None, progress: Progress = silent) -> list[GoldenCheck]:
+    """Run every golden on this machine and compare the logits; `backend` as of `Session.open`."""
     from phiedge.runtime.session import Session
 
     context = min(GOLDENS_CONTEXT, bundle.manifest.max_context)
-    with Session.open(bundle, max_context=context) as session:
+    with Session.open(bundle, max_context=context, backend=backend) as session:
         return compare(session, load(bundle), progress)
 
 

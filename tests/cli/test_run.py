@@ -207,3 +207,16 @@ def test_options_that_make_no_sense_are_usage(
 def test_more_context_than_the_bundle_has_is_refused(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     message = assert_refused(capsys, "run", tiny_bundle.path, "-p", "hello", "--max-context", 9000)
     assert message == "max_context 9000 was asked, the bundle was exported for 8192"
+
+
+def test_the_backend_is_what_was_asked_for_and_is_told(
+    exported_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["run", exported_bundle, "--prompt", "Hello", "--max-new-tokens", "1", "--backend", "onnxruntime"]
+    assert tell(capsys, *command, "--json").json["backend"] == "onnxruntime"
+    assert "once per session, on onnxruntime" in tell(capsys, *command).out
+
+
+def test_a_backend_that_does_not_exist_is_refused(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["run", exported_bundle, "--prompt", "Hello", "--backend", "onnxruntime-cude"]
+    assert assert_refused(capsys, *command, code=2) == "there is no backend 'onnxruntime-cude'"

@@ -113,3 +113,19 @@ def test_goldens_are_compared_and_shown(
     assert line.split() == ["logits", f"{difference:.2e}", "1e-03", word]
     assert main(["verify", str(plain_bundle.path), "--json"]) == code
     assert json.loads(capsys.readouterr().out)["goldens"][0]["ok"] is ok
+
+
+def test_a_backend_that_does_not_exist_is_refused_before_anything_is_hashed(
+    plain_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(plain_bundle.path), "--backend", "gpu"]) == 2
+    assert "there is no backend 'gpu'" in capsys.readouterr().err
+
+
+def test_goldens_are_compared_on_the_backend_that_was_asked_for(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(tiny_bundle.path), "--backend", "onnxruntime"]) == 0
+    capsys.readouterr()
+    assert main(["verify", str(tiny_bundle.path), "--backend", "onnxruntime-cuda"]) == 1
+    assert "computes in float32" in capsys.readouterr().err
