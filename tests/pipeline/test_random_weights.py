@@ -1,6 +1,8 @@
 """An export with random weights, from a directory that has only its configuration."""
 
+import itertools
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,12 @@ import pytest
 
 from fake_checkpoints import FakeDims, fake_config, write_checkpoint
 from phiedge.bundle import Bundle, hash_file
+from phiedge.bundle.reading import JOURNAL_NAME
 from phiedge.errors import UsageError
+from phiedge.exporters import journal, weight_stream
 from phiedge.exporters.random_tensors import RandomTensors
+from phiedge.exporters.random_weights import RandomWeights, open_random_weights
+from phiedge.exporters.source import Block
 from phiedge.pipeline import export
 from phiedge.runtime.embeddings import map_table
 from phiedge.runtime.session import Session
@@ -66,13 +72,34 @@ def test_the_same_seed_gives_the_same_bundle_and_another_seed_another(
     assert {"embed_tokens.bin", "vision.ort.onnx.data", "decoder.ort.onnx.data", "goldens.npz"} <= changed
 
 
-def test_the_tables_are_those_of_the_source(bundle: Bundle, directory: Path) -> None:
-    with Session.open(bundle, max_context=512):
-        table = map_table(bundle.path / bundle.manifest.embed_tokens.file, bundle.manifest.embed_tokens)
-    config = fake_config(FakeDims())
-    assert table.shape == (config["vocab_size"], config["hidden_size"])
-    from phiedge.exporters.random_weights import open_random_weights
+def test_an_export_that_was_stopped_goes_on_with_the_same_weights_and_not_with_others(
+    bundle: Bundle, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "STEP_BYTES", 20_000)
+    monkeypatch.setattr(weight_stream, "BLOCK_BYTES", 4_000)
+    output, partial = tmp_path / "bundle", tmp_path / ".bundle.partial-export"
+    for seed in (SEED + 1, SEED):  # what the first left is of other weights
+        with pytest.raises(KeyboardInterrupt), monkeypatch.context() as until_stopped:
+            until_stopped.setattr(RandomWeights, "blocks", _stopping(RandomWeights.blocks, after=100))
+            export(str(directory), target="cpu", output=output, random_seed=seed)
+        assert json.loads((partial / JOURNAL_NAME).read_bytes())["done"] > 5
+    told: list[str] = []
+    finished = export(str(directory), target="cpu", output=output, random_seed=SEED, notice=told.append)
+    assert (finished.path / "manifest.json").read_bytes() == (bundle.path / "manifest.json").read_bytes()
+    assert told == []
+    assert not partial.exists()
 
+
+def _stopping(blocks: Callable[..., Iterator[Block]], *, after: int) -> Callable[..., Iterator[Block]]:
+    def stopping(*arguments: Any, **options: Any) -> Iterator[Block]:
+        yield from itertools.islice(blocks(*arguments, **options), after)
+        raise KeyboardInterrupt
+
+    return stopping
+
+
+def test_the_tables_are_those_of_the_source(bundle: Bundle, directory: Path) -> None:
+    table = map_table(bundle.path / bundle.manifest.embed_tokens.file, bundle.manifest.embed_tokens)
     with open_random_weights(directory, seed=SEED) as source:
         made = RandomTensors(source.config, seed=SEED).tensor("model.embed_tokens.weight")
     np.testing.assert_array_equal(table, made)
