@@ -27,6 +27,7 @@ from phiedge.progress import Progress, silent
 
 BLOCK_BYTES = 8 << 20  # of stored weights: the reader's step
 BLOCKS_WAITING = 4  # more blocks than there are threads, so that nobody waits for anybody for long
+MOST_THREADS = 8  # more only wait: one thread reads, one writes, and each hashes what passes
 _DIGITS = 6  # of an error in the report
 
 Converted: TypeAlias = tuple[tuple[Array, ...], RowErrors | None]
@@ -52,7 +53,7 @@ def write_weights(
 ) -> Written:
     """Write `files` into `directory`; with a journal, from where that says it ended on.
 
-    `threads` convert and quantise; by default as many as there are cores. Raises `TensorError` for values that are not
+    `threads` convert and quantise; by default as many as there are cores, at most 8. Raises `TensorError` for values that are not
     finite, `ExportError` where a value does not fit the type it is stored as, `CheckpointError` for a source that
     changes meanwhile.
     """
@@ -67,7 +68,7 @@ def write_weights(
         total_bytes = sum(file.size_bytes for file in files)
         stream = _Stream(files, outputs, source, quantiser, journal)
         advance = stack.enter_context(progress.task("write weights", total_bytes, "B"))
-        stream.run(threads or len(os.sched_getaffinity(0)), advance)
+        stream.run(threads or min(len(os.sched_getaffinity(0)), MOST_THREADS), advance)
         return Written(rows=tuple(stream.rows), entries={name: file.entry() for name, file in outputs.items()})
 
 

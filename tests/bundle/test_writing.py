@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from phiedge.bundle import Bundle, BundleWriter, Manifest, writing
+from phiedge.bundle import Bundle, BundleWriter, FileEntry, Manifest, hash_file, writing
+from phiedge.bundle.reading import JOURNAL_NAME
 from phiedge.errors import BundleError
 
 Fill = Callable[[Path], None]
@@ -209,9 +211,11 @@ def test_a_killed_export_leaves_nothing_that_opens_and_the_next_one_cleans_up(
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         partial = Path(process.stdout.readline().strip())
-        # While it lives, another writer leaves its directory alone.
-        with BundleWriter(destination):
-            assert partial.exists()
+        # While it lives, another writer is refused and leaves its directory alone.
+        with pytest.raises(BundleError, match="another process is writing .*new at this moment") as caught:
+            BundleWriter(destination, overwrite=True).__enter__()
+        assert caught.value.remedy == "wait until it has ended, or choose another name with -o"
+        assert names(partial) == ["decoder.ort.onnx", "manifest.json"]
         process.send_signal(signal.SIGKILL)
     assert partial.exists()
     assert not destination.exists()
@@ -241,3 +245,84 @@ def test_a_bundle_can_be_tried_before_it_is_committed(
         bundle = writer.commit(replace(plain_manifest, goldens="goldens.npz"))
     assert bundle.check_files() == []
     assert "goldens.npz" in bundle.manifest.files
+
+
+def test_files_whose_hashes_are_known_are_not_read_again(
+    tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    monkeypatch.setattr(writing, "hash_file", lambda path: hashed.append(path.name) or hash_file(path))
+    with BundleWriter(tmp_path / "bundle") as writer:
+        fill_plain_bundle(writer.path)
+        file = writer.path / "tokenizer.json"
+        writer.know({file.name: FileEntry(sha256=hash_file(file), bytes=file.stat().st_size)})
+        writer.preview(plain_manifest)
+        assert "tokenizer.json" not in hashed
+        file.write_bytes(b'{"changed": 1}')
+        bundle = writer.commit(plain_manifest)
+    assert "tokenizer.json" in hashed, "it was written to since"
+    assert bundle.check_files() == []
+
+
+def journalled(destination: Path, error: BaseException, *, resume: bool = True) -> None:
+    """A writer that keeps a journal and ends with `error`."""
+    with BundleWriter(destination, resume=resume) as writer:
+        (writer.path / "decoder.ort.onnx.data").write_bytes(b"half")
+        (writer.path / JOURNAL_NAME).write_text("{}")
+        raise error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_what_has_a_journal_outlives_an_interrupt_and_a_full_disk(
+    tmp_path: Path, plain_manifest: Manifest, fill_plain_bundle: Fill, error: BaseException
+) -> None:
+    with pytest.raises((KeyboardInterrupt, BundleError)) as caught:
+        journalled(tmp_path / "bundle", error)
+    assert names(tmp_path) == [".bundle.partial-export"]
+    assert "the same command goes on from" in str(caught.value)
+    assert str(tmp_path / ".bundle.partial-export") in str(caught.value)
+    with pytest.raises(BundleError, match="is what a killed export left behind"):
+        Bundle.open(tmp_path / ".bundle.partial-export")
+    with BundleWriter(tmp_path / "bundle", resume=True) as writer:
+        assert names(writer.path) == ["decoder.ort.onnx.data", JOURNAL_NAME]
+        fill_plain_bundle(writer.path)
+        bundle = writer.commit(plain_manifest)
+    assert names(tmp_path) == ["bundle"]
+    assert JOURNAL_NAME not in names(bundle.path)
+    assert bundle.check_files() == []
+
+
+def test_other_errors_remove_it_with_its_journal(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        journalled(tmp_path / "bundle", RuntimeError("x"))
+    assert names(tmp_path) == []
+
+
+def test_a_writer_that_keeps_no_journal_begins_with_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        journalled(tmp_path / "bundle", KeyboardInterrupt())
+    with BundleWriter(tmp_path / "bundle") as writer:
+        assert names(writer.path) == []
+    assert names(tmp_path) == []
+
+
+def test_what_is_written_already_counts_as_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        journalled(tmp_path / "bundle", KeyboardInterrupt())
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    with BundleWriter(tmp_path / "bundle", resume=True) as writer:
+        writer.require_space(12)
+        with pytest.raises(BundleError, match=r"the bundle needs 0\.0 MB, of which 0\.0 MB are written, .* free"):
+            writer.require_space(100)
+
+
+def test_without_locks_every_writer_has_a_directory_of_its_own_and_keeps_no_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(writing.fcntl, "flock", refuse)
+    with BundleWriter(tmp_path / "bundle", resume=True) as writer:
+        assert not writer.resumable
+        assert writer.path.name == f".bundle.partial-{os.getpid()}"

@@ -10,6 +10,7 @@ from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
 from phiedge.errors import ExportError
 from phiedge.exporters.dialects.ort.packing import pack_matmul_nbits
 from phiedge.exporters.quantised import QuantisedWeight
+from phiedge.exporters.values import StoredRows
 
 REAL = st.floats(-100, 100, width=32)
 
@@ -82,6 +83,15 @@ def test_weights_on_the_grid_come_back_exactly() -> None:
     np.testing.assert_array_equal(weight.codes, codes)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_codes_are_packed_and_come_back(bits) -> None:
+    top = 2 ** (bits - 1)
+    codes = np.random.default_rng(0).integers(-top, top, (3, 64)).astype(np.int8)
+    weight = QuantisedWeight.of_codes(codes, np.ones((3, 2), np.float32), bits=bits, group_size=32)
+    assert weight.packed.shape == (3, 64 * bits // 8)
+    np.testing.assert_array_equal(weight.codes, codes)
+
+
 def test_a_group_of_zeros_stays_zero() -> None:
     weight = quantise_rtn(np.zeros((2, 64), np.float32), 32)
     assert not weight.dequantise().any()
@@ -96,7 +106,8 @@ def test_a_ragged_group_is_refused() -> None:
 def test_weights_whose_scale_exceeds_float16_are_refused_by_name() -> None:
     huge = np.full((2, 32), 1e6, np.float32)
     with pytest.raises(ExportError, match=r"^w, rows 4:6: a group's scale exceeds float16: weights reach 1e\+06"):
-        RoundToNearest().quantise("w", slice(4, 6), huge, bits=4, group_size=32)
+        rows = StoredRows(name="w", dtype="float32", first_row=4, values=huge)
+        RoundToNearest().quantise(rows, bits=4, group_size=32)
 
 
 def test_smaller_groups_and_more_bits_lose_less() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from command_lines import assert_refused, tell
 from fake_checkpoints import write_checkpoint
 from phiedge.bundle import Bundle
-from phiedge.exporters import weights
+from phiedge.exporters.append_file import AppendFile
 
 ORACLE = Path(__file__).parents[1] / "oracle" / "tiny"
 SHARD = "model-00001-of-00002.safetensors"
@@ -255,7 +255,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights, "_write_at", refuse)
+    monkeypatch.setattr(AppendFile, "append", refuse)
     output = tmp_path / "out" / "bundle"
     message = assert_refused(capsys, "export", "-t", "cpu", "-m", tiny_checkpoint, "-o", output)
     assert message.startswith(f"the disk of {output.parent} is full: ")

@@ -1,150 +1,78 @@
-import tracemalloc
-from pathlib import Path
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
-from phiedge.errors import ExportError
-from phiedge.exporters import weights
-from phiedge.exporters.dialects.ort.packing import pack_matmul_nbits
-from phiedge.exporters.weights import ComputedFill, FloatFill, GroupedFill, Slot, write_weights
+from phiedge.errors import ExportError, TensorError
+from phiedge.exporters.values import StoredRows
+from phiedge.exporters.weights import DataFile, convert
+from weight_fills import computed_fill, float_fill, grouped_fill
 
 
-class Tensors:
-    """A weight source in memory, which counts what it is asked for."""
-
-    def __init__(self, **tensors: np.ndarray) -> None:
-        self.tensors = tensors
-        self.largest_read_bytes = 0
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.tensors[name].shape
-
-    def float32(self, name: str, rows: slice | None = None) -> np.ndarray:
-        block = self.tensors[name] if rows is None else self.tensors[name][rows]
-        self.largest_read_bytes = max(self.largest_read_bytes, block.nbytes)
-        return block.astype(np.float32)
+def stored(values: np.ndarray, *, first_row: int = 0) -> StoredRows:
+    return StoredRows(name="w", dtype=str(values.dtype), first_row=first_row, values=values)
 
 
 def normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-def float_fill(name: str, shape: tuple[int, ...], dtype: ir.DataType = ir.DataType.FLOAT) -> FloatFill:
-    return FloatFill(source=name, slot=Slot(name=f"{name}.slot", dtype=dtype, shape=shape))
+def test_a_tensor_in_the_slots_own_type_is_handed_on_as_it_is() -> None:
+    bits = (normal(4, 8).view(np.uint32) >> 16).astype(np.uint16)
+    rows = StoredRows(name="w", dtype="bfloat16", first_row=0, values=bits)
+    (part,), errors = convert(float_fill("w", (4, 8), ir.DataType.BFLOAT16), rows, RoundToNearest())
+    assert part is bits
+    assert errors is None
 
 
-def grouped_fill(name: str, shape: tuple[int, int], *, bits: int = 4, group_size: int = 32) -> GroupedFill:
-    rows, groups = shape[0], shape[1] // group_size
-    return GroupedFill(
-        source=name,
-        shape=shape,
-        bits=bits,
-        group_size=group_size,
-        accuracy_level=4,
-        slots=(
-            Slot(name="codes", dtype=ir.DataType.UINT8, shape=(rows, groups, group_size * bits // 8)),
-            Slot(name="scales", dtype=ir.DataType.FLOAT, shape=(rows, groups)),
-        ),
-        pack=pack_matmul_nbits,
-    )
+@pytest.mark.parametrize("dtype", [ir.DataType.FLOAT, ir.DataType.FLOAT16])
+def test_other_types_are_cast(dtype: ir.DataType) -> None:
+    values = normal(4, 8)
+    (part,), _ = convert(float_fill("w", (4, 8), dtype), stored(values), RoundToNearest())
+    np.testing.assert_array_equal(part, values.astype(dtype.numpy()))
 
 
-def write(fills, source, path: Path):
-    return write_weights(fills, source, RoundToNearest(), path)
+def test_a_linear_becomes_codes_and_scales_with_its_errors() -> None:
+    values = normal(6, 64)
+    (codes, scales), errors = convert(grouped_fill("w", (6, 64)), stored(values), RoundToNearest())
+    whole = quantise_rtn(values, 32)
+    np.testing.assert_array_equal(codes.reshape(6, -1), whole.packed)
+    np.testing.assert_array_equal(scales, whole.scales)
+    difference = whole.dequantise() - values
+    np.testing.assert_allclose(errors.squared_error, np.square(difference).sum(axis=1), rtol=1e-5)
+    assert errors.largest == np.abs(difference).max()
 
 
-def test_every_slot_is_filled_with_its_tensor(tmp_path) -> None:
-    source = Tensors(a=normal(5, 7), b=normal(3))
-    fills = [
-        float_fill("a", (5, 7)),
-        ComputedFill(slot=Slot(name="c", dtype=ir.DataType.FLOAT, shape=(2,)), values=lambda: np.array([1.5, 2.5])),
-        float_fill("b", (3,), ir.DataType.FLOAT16),
-    ]
-    tensors, report = write(fills, source, tmp_path / "w.data")
-    np.testing.assert_array_equal(tensors["a.slot"].numpy(), source.tensors["a"])
-    np.testing.assert_array_equal(tensors["b.slot"].numpy(), source.tensors["b"].astype(np.float16))
-    np.testing.assert_array_equal(tensors["c"].numpy(), [1.5, 2.5])
-    assert report == ()
-
-
-def test_large_tensors_begin_on_a_page_and_small_ones_on_a_cache_line(tmp_path) -> None:
-    source = Tensors(small=normal(3), large=normal(512, 512), tail=normal(1))
-    fills = [float_fill("small", (3,)), float_fill("large", (512, 512)), float_fill("tail", (1,))]
-    tensors, _ = write(fills, source, tmp_path / "w.data")
-    assert [tensors[f"{name}.slot"].offset for name in ("small", "large", "tail")] == [0, 4096, 4096 + (1 << 20)]
-    source = Tensors(one=normal(3), two=normal(3))
-    tensors, _ = write([float_fill("one", (3,)), float_fill("two", (3,))], source, tmp_path / "v.data")
-    assert tensors["two.slot"].offset == 64
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-def test_blocks_of_rows_give_the_bytes_of_the_whole(tmp_path, monkeypatch, bits) -> None:
-    source = Tensors(w=normal(50, 64))
-    whole, whole_report = write([grouped_fill("w", (50, 64), bits=bits)], source, tmp_path / "whole")
-    monkeypatch.setattr(weights, "BLOCK_BYTES", 7 * 64 * 4)
-    source.largest_read_bytes = 0
-    blocks, blocks_report = write([grouped_fill("w", (50, 64), bits=bits)], source, tmp_path / "blocks")
-    assert (tmp_path / "blocks").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert source.largest_read_bytes == 7 * 64 * 4
-    assert blocks_report[0].max_abs_error == whole_report[0].max_abs_error
-    assert blocks_report[0].relative_l2 == pytest.approx(whole_report[0].relative_l2, rel=1e-9)
-    assert set(whole) == set(blocks) == {"codes", "scales"}
-
-
-def test_the_report_has_the_error_of_what_was_stored(tmp_path) -> None:
-    weight = normal(16, 64)
-    _, (row,) = write([grouped_fill("w", (16, 64))], Tensors(w=weight), tmp_path / "w.data")
-    difference = quantise_rtn(weight, 32).dequantise() - weight
-    assert row.name == "w"
-    assert row.method == "rtn"
-    assert row.relative_l2 == pytest.approx(np.linalg.norm(difference) / np.linalg.norm(weight))
-    assert row.max_abs_error == np.abs(difference).max()
-    assert row.stored_bytes == 16 * 64 // 2 + 16 * 2 * 4
-
-
-def test_a_value_beyond_float16_is_refused_and_named(tmp_path) -> None:
-    weight = normal(4, 4)
-    weight[2, 1] = -7e4
-    with pytest.raises(ExportError, match=r"w, rows 0:4: 70000 does not fit FLOAT16") as caught:
-        write([float_fill("w", (4, 4), ir.DataType.FLOAT16)], Tensors(w=weight), tmp_path / "w.data")
+def test_a_value_beyond_float16_is_refused_and_named() -> None:
+    values = normal(4, 4)
+    values[2, 1] = -7e4
+    with pytest.raises(ExportError, match=r"w, rows 8:12: 70000 does not fit FLOAT16") as caught:
+        convert(float_fill("w", (12, 4), ir.DataType.FLOAT16), stored(values, first_row=8), RoundToNearest())
     assert caught.value.remedy == "export with --precision fp32"
 
 
-def test_memory_does_not_grow_with_the_tensors(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(weights, "BLOCK_BYTES", 1 << 18)
-    source = Tensors(w=np.zeros((8192, 512), np.float16))  # 16 MiB as float32
-
-    def peak_bytes(fill) -> int:
-        tracemalloc.start()
-        try:
-            write([fill], source, tmp_path / "w.data")
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    assert peak_bytes(float_fill("w", (8192, 512))) < 2 << 20
-    assert peak_bytes(grouped_fill("w", (8192, 512))) < 4 << 20
+@pytest.mark.parametrize("fill", [float_fill("w", (4, 64), ir.DataType.BFLOAT16), grouped_fill("w", (4, 64))])
+@pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80])
+def test_a_bfloat16_that_is_not_finite_is_refused_with_its_index(fill, bits: int) -> None:
+    values = np.zeros((4, 64), np.uint16)
+    values[3, 5] = bits
+    rows = StoredRows(name="w", dtype="bfloat16", first_row=100, values=values)
+    with pytest.raises(TensorError, match=r"w\[103, 5\] is -?(nan|inf), weights must be finite") as caught:
+        convert(fill, rows, RoundToNearest())
+    assert caught.value.tensor == "w"
 
 
-def test_progress_is_told_of_every_byte(tmp_path) -> None:
-    advanced = []
+def test_large_tensors_begin_on_a_page_and_small_ones_on_a_cache_line() -> None:
+    fills = [float_fill("small", (3,)), float_fill("large", (512, 512)), float_fill("tail", (1,))]
+    file = DataFile.lay_out("w.data", fills, {"small": 0, "large": 1, "tail": 2})
+    assert [file.offsets[f"{name}.slot"] for name in ("small", "large", "tail")] == [0, 4096, 4096 + (1 << 20)]
+    assert file.size_bytes == 4096 + (1 << 20) + 4
+    file = DataFile.lay_out("w.data", [float_fill("small", (3,)), float_fill("tail", (3,))], {"small": 0, "tail": 1})
+    assert file.offsets["tail.slot"] == 64
 
-    class Recorder:
-        def task(self, name: str, total: int, unit: str):
-            advanced.append((name, total, unit))
-            return self
 
-        def __enter__(self):
-            return lambda count: advanced.append(count)
-
-        def __exit__(self, *error: object) -> None:
-            return None
-
-    fill = grouped_fill("w", (16, 64))
-    write_weights([fill], Tensors(w=normal(16, 64)), RoundToNearest(), tmp_path / "w.data", progress=Recorder())
-    (name, total, unit), *counts = advanced
-    assert (name, unit) == ("write w", "B")
-    assert sum(counts) == total == sum(slot.size_bytes for slot in fill.slots)
+def test_a_file_is_laid_out_in_the_order_of_the_source_with_computed_values_first() -> None:
+    fills = [float_fill("a", (3,)), float_fill("b", (3,)), computed_fill("c", [1.0])]
+    file = DataFile.lay_out("w.data", fills, {"b": 0, "a": 1})
+    assert sorted(file.offsets, key=lambda name: file.offsets[name]) == ["c", "b.slot", "a.slot"]
+    assert [fill.source for fill in file.fills] == [None, "b", "a"]

@@ -11,7 +11,7 @@ from phiedge.exporters.checkpoint import open_checkpoint
 from phiedge.exporters.graphs import GraphFacts
 from phiedge.exporters.precision import choose_precision
 from phiedge.pipeline import report
-from phiedge.pipeline.report import make_report
+from phiedge.pipeline.report import begin_report, compare, is_tried
 from phiedge.runtime.session import Session
 
 
@@ -28,9 +28,13 @@ def told(tiny_checkpoint: Path, tiny_bundle: Bundle) -> Any:
             positions=manifest.positions,
             quantised=(),
             files=(),
+            entries={},
         )
         with open_checkpoint(tiny_checkpoint) as checkpoint, Session.open(tiny_bundle, max_context=64) as session:
-            return make_report(checkpoint, choose_precision("auto", sm=sm), written, session, [])
+            choice = choose_precision("auto", sm=sm)
+            made = begin_report(checkpoint, choice, written)
+            compare(made, checkpoint, choice, session, [])
+            return made
 
     return make
 
@@ -54,3 +58,14 @@ def test_the_note_of_the_precision_comes_first(told: Any, monkeypatch: pytest.Mo
     first, second = told(sm=89)["notes"]
     assert first.startswith("fp8 would suit this GPU better")
     assert second.startswith("not compared with fp32")
+
+
+def test_a_model_of_more_than_a_billion_parameters_is_not_run_at_export(
+    told: Any, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_checkpoint(tiny_checkpoint) as checkpoint:
+        assert is_tried(checkpoint)
+        monkeypatch.setattr(report, "TRIED_PARAMETERS", 1000)
+        assert not is_tried(checkpoint)
+    monkeypatch.setattr(report, "COMPARED_PARAMETERS", 1000)
+    assert told()["notes"][0].startswith("not run at export: 0.0 billion parameters; `phiedge build BUNDLE`")
