@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SIZE_INCHES, _DPI = (13.0, 5.4), 150
 _MEASURED, _LIMIT, _FAINT = "#1f5fa8", "#444444", "#8fb4dd"
+_PLATE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.65, "pad": 1.0}  # behind figures that cross a line
 _FULL_RANGE = 6.0  # a linear axis shows figures that differ by up to so much
 _STYLE: Any = {  # the keys of a style are a type of their own in some versions of matplotlib
     "font.size": 9.5,
@@ -75,6 +76,7 @@ def _draw_decode(axes: Any, report: "BenchReport") -> None:
             xytext=(0, -15),
             textcoords="offset points",
             ha="center",
+            bbox=_PLATE,
         )
     _scale_lengths(axes, places)
     _scale_values(axes, low, high)
@@ -98,6 +100,7 @@ def _draw_prefill(axes: Any, report: "BenchReport") -> None:
             xytext=(0, 8),
             textcoords="offset points",
             ha="center",
+            bbox=_PLATE,
         )
     low, high = min(rates), max(rates)
     limits = [1000 * case.tokens / case.limit.limit_ms for case in cases if case.limit is not None]
