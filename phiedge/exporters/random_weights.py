@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from phiedge.bundle import FileEntry, hash_file
-from phiedge.errors import CheckpointError, TensorError, UsageError
+from phiedge.errors import CheckpointError, ConfigError, TensorError, UsageError
 from phiedge.exporters.companions import GENERATION_FILE, PREPROCESSOR_FILE
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.hub import HubId
@@ -28,6 +28,7 @@ from phiedge.exporters.random_tensors import RandomTensors
 from phiedge.exporters.safetensors_file import Dtype
 from phiedge.exporters.source import Block, SourceKind
 from phiedge.exporters.stand_in import TEMPLATE, stand_in_tokenizer
+from phiedge.exporters.tensors import expected_tensors
 from phiedge.exporters.weight_files import INDEX_FILE
 from phiedge.progress import Progress, silent
 
@@ -35,6 +36,8 @@ _CONFIG, _TOKENIZER, _TEMPLATE = "config.json", "tokenizer.json", "chat_template
 _READ = (_CONFIG, _TOKENIZER, _TEMPLATE, GENERATION_FILE, PREPROCESSOR_FILE, INDEX_FILE)
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".gguf")
 _ITEM_BYTES = 2  # bfloat16
+# Far beyond what an export could be for; a config.json that asks for more is damaged, and would fill the memory.
+_MOST_TENSORS, _MOST_PARAMETERS, _MOST_IDS = 100_000, 1_000_000_000_000, 10_000_000
 
 
 def open_random_weights(model: str | os.PathLike[str], *, seed: int) -> "RandomWeights":
@@ -185,9 +188,24 @@ def _read(directory: Path, found: Mapping[str, Path]) -> tuple[ModelConfig, Json
         tokenizer = read_object(found[_TOKENIZER])
     else:
         alone = ModelConfig.from_json(config, generation=generation, preprocessor=preprocessor)
+        _check_size(alone)
         tokenizer = stand_in_tokenizer(alone.tokens, alone.vocab_size)
     whole = ModelConfig.from_json(config, generation=generation, preprocessor=preprocessor, tokenizer=tokenizer)
+    _check_size(whole)
     return whole, tokenizer
+
+
+def _check_size(config: ModelConfig) -> None:
+    """Weights that exist bound a configuration; here it is alone."""
+    parameters = 0
+    for count, (_, spec) in enumerate(expected_tensors(config), start=1):
+        parameters += spec.parameters
+        if count > _MOST_TENSORS or parameters > _MOST_PARAMETERS or config.vocab_size > _MOST_IDS:
+            raise ConfigError(
+                f"{_CONFIG} makes a model with more than {_MOST_TENSORS:,} tensors, {_MOST_PARAMETERS:,} parameters or "
+                f"{_MOST_IDS:,} ids: {config.num_layers} layers of {config.hidden_size}, {config.vocab_size} ids",
+                remedy=f"take {_CONFIG} from the model's repository; the 15B has 40 layers of 5120 and 100352 ids",
+            )
 
 
 def _check_index(index: Path, names: Collection[str]) -> None:

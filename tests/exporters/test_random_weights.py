@@ -166,6 +166,18 @@ class TestRefusals:
         (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
         self.refused(directory, "rope_scaling", "", error=ConfigError)
 
+    @pytest.mark.parametrize(
+        "absurd", [{"num_hidden_layers": 10**9}, {"intermediate_size": 10**12}, {"vocab_size": 10**10}]
+    )
+    @pytest.mark.parametrize("with_tokenizer", [False, True])
+    def test_a_configuration_of_absurd_size(
+        self, directory: Path, absurd: dict[str, int], *, with_tokenizer: bool
+    ) -> None:
+        if with_tokenizer:
+            put_tokenizer_and_template(directory)
+        (directory / "config.json").write_text(json.dumps(fake_config(FakeDims()) | absurd), encoding="utf-8")
+        self.refused(directory, "more than 100,000 tensors", "the 15B has 40 layers", error=ConfigError)
+
     def test_a_tokenizer_of_another_model(self, directory: Path) -> None:
         put_tokenizer_and_template(directory)
         config = fake_config(FakeDims()) | {"vocab_size": 263}
