@@ -66,6 +66,11 @@ class DecoderEngine(Protocol):
         ...
 
     @property
+    def run_ns(self) -> int:
+        """How long the library computed in the last run, in nanoseconds; the rest of the call is our own overhead."""
+        ...
+
+    @property
     def row(self) -> Array:
         """Where the embedding of the next step goes, `[hidden]`; always the same memory of the host."""
         ...

@@ -49,6 +49,10 @@ class OrtDecoder:
         return self._cache.size_bytes
 
     @property
+    def run_ns(self) -> int:
+        return self._run.last_ns
+
+    @property
     def row(self) -> Array:
         """Where the embedding of the next step goes, `[hidden]`."""
         view: Array = self._row[0, 0]

@@ -61,6 +61,10 @@ class DeviceDecoder:
         return self._cache.size_bytes
 
     @property
+    def run_ns(self) -> int:
+        return self._run.last_ns
+
+    @property
     def row(self) -> Array:
         """Where the embedding of the next step goes, `[hidden]`, on the host."""
         view: Array = self._row.host[0, 0]

@@ -8,6 +8,7 @@ records again only in a new session, or on another thread (`device_thread.py`). 
 Threads do not spin while they wait: on a shared machine spinning makes both the median and the tail worse.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -33,6 +34,7 @@ class GraphRun:
     def __init__(self, path: Path, *, threads: int, provider: Provider | None = None) -> None:
         check_threads(threads)
         provider = provider or cpu()
+        self.last_ns = 0  # how long the last run took
         self._path = path
         self._remedy = _remedy(provider)
         self._session = _open(path, threads, provider)
@@ -50,7 +52,9 @@ class GraphRun:
         if options.terminate:  # a replay does not look
             raise RunStoppedError
         try:
+            begun_ns = time.perf_counter_ns()
             self._session.run_with_iobinding(binding, options)
+            self.last_ns = time.perf_counter_ns() - begun_ns
         except ORT_ERRORS as error:
             if options.terminate:
                 raise RunStoppedError from error

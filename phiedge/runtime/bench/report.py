@@ -61,7 +61,7 @@ class FirstTokenCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeCase:
-    """Steps at one context. `ms` is the whole token, of which `host_us` is spent outside the engine's call.
+    """Steps at one context. `ms` is the whole token; `host_us` is the part outside the run of the engine's library.
 
     `read_bytes` is what a token has to read: weights and cache. `disturbance` is what came between during all steps.
     """

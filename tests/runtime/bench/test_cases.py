@@ -49,7 +49,7 @@ def clock(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
     def step(token: int) -> np.ndarray:
         clock.now_ns += SECOND_NS // 2
-        model.step_engine_ns = 4 * SECOND_NS // 10
+        model.step_run_ns = 4 * SECOND_NS // 10
         return logits
 
     monkeypatch.setattr(model, "prefill", prefill)
