@@ -18,7 +18,7 @@ from phiedge.engines.onnxruntime.provider import CUDA, cuda
 from phiedge.engines.onnxruntime.vision import OrtVision
 from phiedge.errors import BundleError, SessionError, UsageError
 
-GUIDE = "docs/guides/gpu.md"
+GUIDE, PACKAGE = "docs/guides/gpu.md", "onnxruntime-gpu[cuda,cudnn]"
 DRIVER = "libcuda.so.1"
 
 
@@ -70,7 +70,7 @@ def check_machine() -> None:
     if CUDA not in ort.get_available_providers():
         raise SessionError(
             f"the installed ONNX Runtime {ort.__version__} has no CUDA in it",
-            remedy="pip uninstall onnxruntime, then pip install 'phiedge[gpu]'; both provide the same module",
+            remedy=f"pip uninstall onnxruntime, then pip install '{PACKAGE}', the same module with CUDA; see {GUIDE}",
         )
     if not _loads(DRIVER):
         raise SessionError(
@@ -84,7 +84,7 @@ def check_machine() -> None:
     if missing:
         raise SessionError(
             f"ONNX Runtime {ort.__version__} is built for CUDA {_cuda_version()}, and {missing[0]} cannot be loaded",
-            remedy=f"pip install 'onnxruntime-gpu[cuda,cudnn]=={ort.__version__}'; see {GUIDE}",
+            remedy=f"pip install '{PACKAGE}=={ort.__version__}'; see {GUIDE}",
         )
 
 

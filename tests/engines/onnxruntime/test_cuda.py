@@ -54,7 +54,7 @@ def test_a_package_without_cuda_is_named(for_a_gpu: Bundle, monkeypatch: pytest.
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CPU])
     with pytest.raises(SessionError, match=f"{ort.__version__} has no CUDA in it") as caught:
         open_engines(for_a_gpu, backend=GPU_BACKEND, threads=1, capacity=8)
-    assert "pip uninstall onnxruntime, then pip install 'phiedge[gpu]'" in str(caught.value.remedy)
+    assert "pip uninstall onnxruntime, then pip install 'onnxruntime-gpu[cuda,cudnn]'" in str(caught.value.remedy)
 
 
 def test_a_missing_driver_is_named(gpu_package: None, monkeypatch: pytest.MonkeyPatch) -> None:
