@@ -146,10 +146,11 @@ def _draw_words(figure: Figure, report: "BenchReport") -> None:
     figure.text(0.055, 0.885, machine, color=_LIMIT)
     below = []
     if rates is not None:
+        int8 = "" if rates.int8_gops is None else f" and {rates.int8_gops.best:,.0f} GOP/s in int8"
         below.append(
-            f"limit: {rates.read_gbps.best:,.1f} GB/s read, {rates.float_gflops.best:,.0f} GFLOP/s in float32 and "
-            f"{rates.int8_gops.best:,.0f} GOP/s in int8, measured here; {_size(setting.weights_bytes)} of "
-            "weights; in brackets: how much of it was reached"
+            f"limit: {rates.read_gbps.best:,.1f} GB/s read, {rates.float_gflops.best:,.0f} GFLOP/s in "
+            f"{rates.float_type}{int8}, measured here; {_size(setting.weights_bytes)} of weights; "
+            "in brackets: how much of it was reached"
         )
     below += [note if len(note) <= 170 else note[:169] + "…" for note in report.notes[:2]]
     figure.text(0.055, 0.095, "\n".join(below), color=_LIMIT, va="top", fontsize=8.5, linespacing=1.5)

@@ -79,9 +79,14 @@ def _circumstances(report: "BenchReport") -> list[tuple[str, str, str]]:
     if rates is not None:
         rows += [
             ("reading", f"{rates.read_gbps.best:,.1f} GB/s", f"{rates.read_gbps.median:,.1f} in the median"),
-            ("float32", f"{rates.float_gflops.best:,.0f} GFLOP/s", f"{rates.float_gflops.median:,.0f} in the median"),
-            ("int8", f"{rates.int8_gops.best:,.0f} GOP/s", f"{rates.int8_gops.median:,.0f} in the median"),
+            (
+                rates.float_type,
+                f"{rates.float_gflops.best:,.0f} GFLOP/s",
+                f"{rates.float_gflops.median:,.0f} in the median",
+            ),
         ]
+        if rates.int8_gops is not None:
+            rows.append(("int8", f"{rates.int8_gops.best:,.0f} GOP/s", f"{rates.int8_gops.median:,.0f} in the median"))
     for decode in report.decode[:1]:
         host = decode.host_us
         tail = "" if host.p99 is None else f", p99 {host.p99:,.0f} µs"

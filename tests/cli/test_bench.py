@@ -26,7 +26,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def measure_rates(*, backend: str, threads: int) -> MachineRates:
         asked.append(backend)
         rate = MeasuredRate(best=50.0, median=49.0, rounds=9)
-        return MachineRates(threads=threads, read_gbps=rate, float_gflops=rate, int8_gops=rate)
+        return MachineRates(threads=threads, float_type="float32", read_gbps=rate, float_gflops=rate, int8_gops=rate)
 
     monkeypatch.setattr(running, "measure_rates", measure_rates)
     return asked

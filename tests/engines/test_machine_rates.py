@@ -11,7 +11,9 @@ def rate(best: float, median: float | None = None) -> MeasuredRate:
     return MeasuredRate(best=best, median=best if median is None else median, rounds=9)
 
 
-RATES = MachineRates(threads=2, read_gbps=rate(48.0), float_gflops=rate(400.0), int8_gops=rate(1600.0))
+RATES = MachineRates(
+    threads=2, float_type="float32", read_gbps=rate(48.0), float_gflops=rate(400.0), int8_gops=rate(1600.0)
+)
 
 
 def test_a_rate_is_its_best_round_with_the_median_beside_it() -> None:
@@ -36,7 +38,22 @@ def test_where_integers_are_slower_quantised_weights_have_the_rate_of_floats(pla
     assert slow.for_decoder(plain_manifest.precision).weight_gops == 400.0
 
 
-def test_pictures_are_computed_in_float32() -> None:
+def test_a_device_multiplies_quantised_weights_as_floats(plain_manifest) -> None:
+    device = replace(RATES, float_type="float16", int8_gops=None)
+    assert device.for_decoder(plain_manifest.precision).weight_gops == 400.0
+    assert device.best_with(device).int8_gops is None
+
+
+def test_a_device_is_measured_with_its_own_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phiedge.engines.onnxruntime.device_rates.copy_gbps", lambda provider, seconds: [4000.0])
+    monkeypatch.setattr("phiedge.engines.onnxruntime.device_rates.half_gflops", lambda provider, seconds: [700_000.0])
+    rates = measure_rates(backend="onnxruntime-cuda", threads=4)
+    assert rates is not None
+    assert (rates.float_type, rates.read_gbps.best, rates.float_gflops.best) == ("float16", 4000.0, 700_000.0)
+    assert rates.int8_gops is None
+
+
+def test_pictures_are_computed_in_floats() -> None:
     assert RATES.for_vision() == Rates(read_gbps=48.0, weight_gops=400.0, float_gflops=400.0)
 
 

@@ -17,7 +17,7 @@ from phiedge.engines.aligned import aligned_zeros
 from phiedge.engines.onnxruntime.buffers import alias
 from phiedge.engines.onnxruntime.graph_run import session_options
 from phiedge.engines.onnxruntime.library import ort
-from phiedge.engines.onnxruntime.one_product import one_product
+from phiedge.engines.onnxruntime.one_node import one_product
 from phiedge.engines.threads import check_threads
 
 _ROWS_PER_THREAD = 512
@@ -58,7 +58,7 @@ def _rates(
     entering.fill(1)
     binding = session.io_binding()
     binding.bind_ortvalue_input("input", alias(entering))
-    binding.bind_ortvalue_output("product", alias(aligned_zeros((rows, _SIDE), output_type)))
+    binding.bind_ortvalue_output("output", alias(aligned_zeros((rows, _SIDE), output_type)))
     operations = 2 * rows * _SIDE * _SIDE
     rates: list[float] = []
     until_ns = clock_ns() + int(seconds * 1e9)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from phiedge.devices.host import Host
+from phiedge.engines.backends import DEFAULT_BACKEND
 from phiedge.engines.machine_rates import MachineRates
 from phiedge.runtime.bench.report import DecodeCase, PrefillCase, Setting, VisionCase
 from phiedge.runtime.bench.spread import P99_NEEDS, Spread
@@ -28,16 +29,16 @@ def notes_on_conditions(host: Host, rates: MachineRates | None, setting: Setting
         return notes
     for name, unit, rate in (
         ("memory was read", "GB/s", rates.read_gbps),
-        ("float32 products ran", "GFLOP/s", rates.float_gflops),
+        (f"{rates.float_type} products ran", "GFLOP/s", rates.float_gflops),
         ("8-bit products ran", "GOP/s", rates.int8_gops),
     ):
-        if rate.median < _STEADY_SHARE * rate.best:
+        if rate is not None and rate.median < _STEADY_SHARE * rate.best:
             notes.append(
                 f"{name} at {rate.best:,.4g} {unit} at best, but at {rate.median:,.4g} in the median of "
                 f"{rate.rounds}: the machine was not quiet; limits are made of the best"
             )
     cache = host.last_level_cache_bytes
-    if cache is not None and setting.weights_bytes < cache:
+    if setting.backend == DEFAULT_BACKEND and cache is not None and setting.weights_bytes < cache:
         notes.append(
             f"the decoder's weights ({setting.weights_bytes / 1e6:.1f} MB) fit the last cache ({cache / 1e6:.1f} MB): "
             "they need not come from memory, and small kernels cost more in starting than in reading"

@@ -13,7 +13,9 @@ def rates() -> MachineRates:
     def rate(best: float) -> MeasuredRate:
         return MeasuredRate(best=best, median=0.95 * best, rounds=10)
 
-    return MachineRates(threads=2, read_gbps=rate(50.0), float_gflops=rate(200.0), int8_gops=rate(800.0))
+    return MachineRates(
+        threads=2, float_type="float32", read_gbps=rate(50.0), float_gflops=rate(200.0), int8_gops=rate(800.0)
+    )
 
 
 @pytest.fixture

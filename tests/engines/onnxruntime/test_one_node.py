@@ -3,7 +3,7 @@ import onnx
 import pytest
 
 from phiedge.engines.onnxruntime.library import ort
-from phiedge.engines.onnxruntime.one_product import one_product
+from phiedge.engines.onnxruntime.one_node import one_by_one, one_product
 
 CASES = {
     "MatMul": (np.float32, np.float32, np.float32),
@@ -32,3 +32,11 @@ def test_the_model_computes_the_product(operator: str) -> None:
     (product,) = session.run(None, {"input": rows})
     assert product.dtype == output_type
     np.testing.assert_array_equal(product, rows.astype(np.int64) @ weights.astype(np.int64))
+
+
+def test_an_operator_goes_through_an_array_element_by_element() -> None:
+    data = one_by_one("Neg", length=300, dtype=np.float32)
+    onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    array = np.arange(300, dtype=np.float32)
+    np.testing.assert_array_equal(session.run(None, {"input": array})[0], -array)

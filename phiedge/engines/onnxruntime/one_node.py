@@ -1,4 +1,4 @@
-"""The smallest of ONNX models: one matrix product with constant weights, written as the bytes of its protocol buffer.
+"""The smallest of ONNX models: one operator, written as the bytes of its protocol buffer.
 
 It is there to measure with, where the onnx package is not installed. Field numbers are those of onnx.proto (IR version
 8): a message is a sequence of fields, each a key (number and wire type) and a varint or a run of bytes.
@@ -12,23 +12,37 @@ import numpy.typing as npt
 _IR_VERSION = 8
 _OPSET = 13
 _VARINT, _BYTES = 0, 2  # wire types
-_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
+_ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "float16": 10}
 
 
 def one_product(
     operator: str, *, rows: int, weights: npt.NDArray[Any], input_type: npt.DTypeLike, output_type: npt.DTypeLike
 ) -> bytes:
-    """A model `product = operator(input [rows, k], weights [k, n])`."""
+    """A model `output = operator(input [rows, k], weights [k, n])`, with constant weights."""
     depth, columns = weights.shape
-    node = _bytes(1, b"input") + _bytes(1, b"weights") + _bytes(2, b"product") + _bytes(4, operator.encode())
-    graph = (
-        _bytes(1, node)
-        + _bytes(2, b"one product")
+    return _model(
+        _node(operator, "input", "weights")
         + _bytes(5, _tensor("weights", weights))
         + _bytes(11, _value("input", (rows, depth), input_type))
-        + _bytes(12, _value("product", (rows, columns), output_type))
+        + _bytes(12, _value("output", (rows, columns), output_type))
     )
-    return _number(1, _IR_VERSION) + _bytes(8, _number(2, _OPSET)) + _bytes(7, graph)
+
+
+def one_by_one(operator: str, *, length: int, dtype: npt.DTypeLike) -> bytes:
+    """A model `output [length] = operator(input [length])`, element by element."""
+    entering, leaving = (_value(name, (length,), dtype) for name in ("input", "output"))
+    return _model(_node(operator, "input") + _bytes(11, entering) + _bytes(12, leaving))
+
+
+def _model(graph: bytes) -> bytes:
+    """A ModelProto around the fields of its graph."""
+    return _number(1, _IR_VERSION) + _bytes(8, _number(2, _OPSET)) + _bytes(7, _bytes(2, b"one node") + graph)
+
+
+def _node(operator: str, *inputs: str) -> bytes:
+    """The field of a graph that is its node."""
+    entering = b"".join(_bytes(1, name.encode()) for name in inputs)
+    return _bytes(1, entering + _bytes(2, b"output") + _bytes(4, operator.encode()))
 
 
 def _tensor(name: str, array: npt.NDArray[Any]) -> bytes:
