@@ -103,6 +103,11 @@ class ModelConfig:
         return self.hidden_size // self.num_heads
 
     @property
+    def linear_widths(self) -> frozenset[int]:
+        """The K of the decoder's linears and of the head."""
+        return frozenset({self.hidden_size, self.intermediate_size})
+
+    @property
     def vision_layers_used(self) -> int:
         """The features are taken before the last block."""
         return self.vision_layers - 1

@@ -10,12 +10,13 @@
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
 
-Groups are symmetric runs of `group_size` weights along K with one scale: 32 on a CPU, where the kernel rounds
-activations in the same groups, and 128 on GPUs, whose INT4 kernels want it
+Groups are symmetric runs of `group_size` weights along K with one scale: 128, which GPU kernels want and which ONNX
+Runtime's CPU kernels read and multiply fastest; on a CPU 64 or 32 where a model's widths are no multiples of 128
 (docs/decisions/0403-what-group-size-for-which-target.md). The embedding table keeps the checkpoint's own type: it is
 looked up, never multiplied.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -120,10 +121,13 @@ class PrecisionChoice:
     note: str | None = None
 
 
-def choose_precision(name: str, *, sm: int | None, group_size: int | None = None) -> PrecisionChoice:
+def choose_precision(
+    name: str, *, sm: int | None, group_size: int | None = None, widths: Collection[int] = ()
+) -> PrecisionChoice:
     """Resolve `auto`, `fp32`, `fp16` or `int4` for a GPU of compute capability `sm` (87 is Orin), or a CPU if None.
 
-    `group_size` overrides the target's own. Raises `UsageError` for a precision that does not exist, or not yet.
+    `group_size` overrides the target's own. `widths` are the K of the decoder's linears, where they are known: on a CPU
+    the group is the largest that divides them all. Raises `UsageError` for a precision that does not exist, or not yet.
     """
     if name == "fp8":
         raise UsageError(
@@ -138,11 +142,16 @@ def choose_precision(name: str, *, sm: int | None, group_size: int | None = None
             raise UsageError(f"{name} has no groups of weights", remedy="leave the group size out, or use int4")
         return PrecisionChoice(plan=plan)
     if group_size is None:
-        group_size = 32 if sm is None else 128
+        group_size = 128 if sm is not None else _largest_group(widths)
     plan = replace(plan, group_size=group_size, activations=_int4_activations(sm))
     wants_fp8 = name == "auto" and sm in FP8_SM
     note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
+
+
+def _largest_group(widths: Collection[int]) -> int:
+    """The largest group that every width is a multiple of, or the smallest there is, which then is refused by name."""
+    return next((size for size in GROUP_SIZES if all(width % size == 0 for width in widths)), GROUP_SIZES[-1])
 
 
 def _int4_activations(sm: int | None) -> FloatType:

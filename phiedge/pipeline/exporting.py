@@ -53,11 +53,12 @@ def export(
     Raises `UsageError` (`UnknownDeviceError`), `CheckpointError`, `ExportError`, `BundleError`.
     """
     device = find(target)
-    choice = choose_precision(precision, sm=device.sm_number)
+    choose_precision(precision, sm=device.sm_number)  # what does not exist is refused before a checkpoint is opened
     _check_calibration(calibration)
     with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
         source.check()
         _check_prompts(source)
+        choice = choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths)
         if max_context is None:
             max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
         written = write_contents(

@@ -9,7 +9,7 @@ from phiedge.exporters.precision import FP16, INT4, PLANS, choose_precision
 @pytest.mark.parametrize(
     ("sm", "group_size", "activations"),
     [
-        (None, 32, "float32"),
+        (None, 128, "float32"),
         (87, 128, "float32"),
         (110, 128, "float32"),
         (86, 128, "float16"),
@@ -30,6 +30,12 @@ def test_auto_says_where_fp8_would_be_better() -> None:
     assert "fp8" in (choose_precision("auto", sm=120).note or "")
     assert choose_precision("auto", sm=87).note is None
     assert choose_precision("int4", sm=120).note is None
+
+
+@pytest.mark.parametrize(("widths", "group_size"), [({5120, 17920}, 128), ({128, 448}, 64), ({64, 96}, 32), ({72}, 32)])
+def test_on_a_cpu_the_group_is_the_largest_that_divides_every_width(widths, group_size) -> None:
+    assert choose_precision("int4", sm=None, widths=widths).plan.group_size == group_size
+    assert choose_precision("int4", sm=87, widths=widths).plan.group_size == 128
 
 
 def test_a_smaller_group_can_be_asked_for() -> None:
