@@ -14,6 +14,7 @@ from phiedge.devices.read_bandwidth import read_gbps
 from phiedge.devices.roofline import Rates
 from phiedge.engines.backends import DEFAULT_BACKEND, GPU_BACKEND
 
+HOST_BACKENDS = (DEFAULT_BACKEND, "openvino")
 _INTEGERS = ("int4", "int8")
 
 
@@ -75,7 +76,7 @@ def measure_rates(*, backend: str, threads: int, seconds: float = 1.0) -> Machin
     """
     if backend == GPU_BACKEND:
         return _of_device(threads, seconds)
-    return _of_host(threads, seconds) if backend == DEFAULT_BACKEND else None
+    return _of_host(threads, seconds) if backend in HOST_BACKENDS else None
 
 
 def _of_host(threads: int, seconds: float) -> MachineRates:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from phiedge.devices.host import Host
-from phiedge.engines.backends import DEFAULT_BACKEND
-from phiedge.engines.machine_rates import MachineRates
+from phiedge.engines.machine_rates import HOST_BACKENDS, MachineRates
 from phiedge.runtime.bench.report import DecodeCase, PrefillCase, Setting, VisionCase
 from phiedge.runtime.bench.spread import P99_NEEDS, Spread
 
@@ -38,7 +37,7 @@ def notes_on_conditions(host: Host, rates: MachineRates | None, setting: Setting
                 f"{rate.rounds}: the machine was not quiet; limits are made of the best"
             )
     cache = host.last_level_cache_bytes
-    if setting.backend == DEFAULT_BACKEND and cache is not None and setting.weights_bytes < cache:
+    if setting.backend in HOST_BACKENDS and cache is not None and setting.weights_bytes < cache:
         notes.append(
             f"the decoder's weights ({setting.weights_bytes / 1e6:.1f} MB) fit the last cache ({cache / 1e6:.1f} MB): "
             "they need not come from memory, and small kernels cost more in starting than in reading"
@@ -64,5 +63,8 @@ def notes_on_cases(
         )
     besides = [case.limit for cases in (vision, prefill, decode) for case in cases]
     if any(beside is not None and beside.share > _OVER_LIMIT for beside in besides):
-        notes.append("a limit was passed: the rates were measured on a busier machine than the model ran on")
+        notes.append(
+            "a limit was passed: the rates were measured on a busier machine than the model ran on, or it computes in "
+            "fewer bits than they were measured in"
+        )
     return notes

@@ -24,7 +24,7 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
 _DIALECT = "ort"
-_PACKAGES = ("phiedge", "numpy", "onnxruntime", "onnxruntime-gpu")
+_PACKAGES = ("phiedge", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 def bench(
