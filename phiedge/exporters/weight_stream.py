@@ -53,9 +53,9 @@ def write_weights(
 ) -> Written:
     """Write `files` into `directory`; with a journal, from where that says it ended on.
 
-    `threads` convert and quantise; by default as many as there are cores, at most 8. Raises `TensorError` for values that are not
-    finite, `ExportError` where a value does not fit the type it is stored as, `CheckpointError` for a source that
-    changes meanwhile.
+    `threads` convert and quantise; by default as many as there are cores, at most 8. Raises `TensorError` for values
+    that are not finite, `ExportError` where a value does not fit the type it is stored as, `CheckpointError` for a
+    source that changes meanwhile.
     """
     with ExitStack() as stack:
         outputs = _take_up(files, directory, journal, stack, progress)
