@@ -13,7 +13,7 @@ from phiedge.runtime.bench.decode import DecodeSamples, measure_decode
 from phiedge.runtime.bench.first_token import measure_first_token, request_tokens
 from phiedge.runtime.bench.limits import Limits
 from phiedge.runtime.bench.plan import BenchPlan, PictureCase
-from phiedge.runtime.bench.prefill import measure_prefill, prepare_rows
+from phiedge.runtime.bench.prefill import measure_prefill, warm_up
 from phiedge.runtime.bench.vision import VisionSamples, measure_vision
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import Session
@@ -84,7 +84,7 @@ class Cases:
 
     def _prefill(self, tokens: int, *, rest: int) -> None:
         if not self._samples.prefill_ns:
-            prepare_rows(self._model, max(self._plan.prefill))
+            warm_up(self._model)
         estimate_ms = self._prefill_estimate_ms(tokens)
         if not self._plan.prefill_asked and self._too_long(estimate_ms, _PREFILL_UNTIL):
             self._leave_out(f"a prompt of {tokens} tokens", estimate_ms)
