@@ -86,6 +86,10 @@ class DecoderEngine(Protocol):
         """Run the one embedding in `row` after `past` positions; returns and raises as `prefill` does."""
         ...
 
+    def assume(self, length: int) -> None:
+        """Take the first `length` positions of the cache as written, whatever they hold: for measuring there."""
+        ...
+
     def stop(self) -> None:
         """As of the vision engine."""
         ...

@@ -112,6 +112,7 @@ class LoadedModel:
 
     def seek(self, length: int) -> None:
         """Count the first `length` positions of the cache as computed, whatever they hold: for measuring there."""
+        self._decoder.assume(length)
         self._cache.clear()
         if length:
             self._cache.commit(length)

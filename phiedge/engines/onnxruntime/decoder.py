@@ -78,6 +78,9 @@ class OrtDecoder:
         logits: Array = self._logits[0, 0]
         return logits
 
+    def assume(self, length: int) -> None:
+        """Nothing to do: the cache always has all its positions."""
+
     def stop(self) -> None:
         """End a run in progress, and every later one until `rearm`; callable from any thread."""
         self._run.stop()

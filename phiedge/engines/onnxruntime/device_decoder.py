@@ -81,6 +81,9 @@ class DeviceDecoder:
         """Run the one embedding in `row` after `past` positions; returns the logits `[vocab]` as `prefill` does."""
         return self._thread(partial(self._step, past))
 
+    def assume(self, length: int) -> None:
+        """Nothing to do: the cache always has all its positions."""
+
     def stop(self) -> None:
         """End a run in progress, unless it is a replay, and every later one until `rearm`; from any thread."""
         self._run.stop()

@@ -1,8 +1,9 @@
 """Decode steps at a fixed context: the loop of an answer, with the clock around every token.
 
-A token costs what it costs in a session: its embedding row, the engine, the choice of the next one, its text. Each
-step stands at the same context, by going back; the cache there holds whatever was in it, as the arithmetic does not
-depend on values. The tokens are drawn beforehand, so that no run depends on what a model says.
+A token costs what it costs in a session: its embedding row, the engine, the choice of the next one, its text. A few
+steps lead up to the context, then the cache goes back by as many, which is not timed, and nor is the step after it.
+What the cache holds there does not matter, as the arithmetic does not depend on values. The tokens are drawn
+beforehand, so that no run depends on what a model says.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from phiedge.runtime.sampling import Sampler
 from phiedge.runtime.transcript import Transcript
 
 AT_LEAST = 5
+_APPROACH = 32  # steps from where a cache goes back to until the context
 _WARM_UP = 2
 _WARM_UP_NS = 50_000_000
 
@@ -33,15 +35,23 @@ class DecodeSamples:
 def measure_decode(
     model: LoadedModel, *, context: int, at_most: int, until_ns: int, clock_ns: Callable[[], int]
 ) -> DecodeSamples:
-    """Up to `at_most` tokens over `context` positions each, itself included, until the clock shows `until_ns`."""
+    """Up to `at_most` tokens over `context` positions each, itself included, until the clock shows `until_ns`.
+
+    Nearly so: of the steps that lead up to the context, the first ones see a few positions less.
+    """
+    approach = min(_APPROACH, context)
+    left = 0
     tokens = drawn_tokens(model.facts.vocab_size, count=1024)
     sampler = Sampler(model.facts.vocab_size)
     # Far more room than steps: an answer's end costs something of its own.
     transcript = Transcript(model.tokenizer, model.facts, capacity=2**31, starts_thinking=False)
 
     def step() -> tuple[int, int]:
+        nonlocal left
         token = tokens[transcript.count % len(tokens)]
-        model.seek(context - 1)
+        if left == 0:
+            left = _go_back(model, context, approach, token)
+        left -= 1
         begun_ns = clock_ns()
         transcript.add(token)
         sampler.choose(model.step(token))
@@ -56,6 +66,15 @@ def measure_decode(
         host_ns=tuple(host_ns for _, host_ns in samples),
         disturbance=disturbance().since(before),
     )
+
+
+def _go_back(model: LoadedModel, context: int, approach: int, token: int) -> int:
+    """Stand `approach` steps before the context and do the first of them; returns how many are left."""
+    model.seek(context - approach)
+    if approach == 1:
+        return 1
+    model.step(token)  # an engine may go back only with its next run
+    return approach - 1
 
 
 def drawn_tokens(vocab_size: int, *, count: int) -> tuple[int, ...]:

@@ -97,7 +97,7 @@ def test_a_token_is_split_into_the_engine_and_the_host(
     assert found.host_ns == (SECOND_NS // 10,) * 3
 
 
-def test_every_step_stands_at_its_context(
+def test_steps_lead_up_to_their_context_and_never_beyond(
     model: LoadedModel, oracle_bundle: Bundle, works: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths = []
@@ -108,10 +108,11 @@ def test_every_step_stands_at_its_context(
         return original(past=past)
 
     monkeypatch.setattr(model._decoder, "step", step)
-    plan = plan_bench(model.facts, max_context=model.context, contexts=[1, 30, 1024], prefill=[], pictures=[], steps=2)
-    ticks: Iterator[int] = iter(range(0, 10**12, 10**8))
+    contexts = [1, 5, 1024]
+    plan = plan_bench(model.facts, max_context=model.context, contexts=contexts, prefill=[], pictures=[], steps=40)
+    ticks: Iterator[int] = iter(range(0, 10**12, 10**6))
     Cases(model, Session(oracle_bundle, model, load_ns=0), plan, works, clock_ns=lambda: next(ticks)).measure(silent)
-    assert set(lengths) == {0, 29, 1023}
+    assert set(lengths) == {*range(5), *range(1024 - 32, 1024)}
 
 
 def test_a_request_is_measured_with_the_largest_picture_that_there_is_time_for(
