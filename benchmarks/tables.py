@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bundle_speed import NAMES as BUNDLES
 from benchmarks.record import latest
 
 PAGE = Path(__file__).with_name("README.md")
@@ -105,10 +106,33 @@ def _accuracy(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def _bundle_speed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    def row(what: str, case: Mapping[str, Any], per_second: str) -> tuple[str, ...]:
+        ms, limit = case["ms"], case["limit"]
+        p99 = "" if ms["p99"] is None else f"{ms['p99']:.4g}"
+        beside = ("", "") if limit is None else (f"{limit['limit_ms']:.4g}", f"{limit['share']:.0%}")
+        return (what, f"{ms['p50']:.4g}", p99, f"{ms['most']:.4g}", *beside, per_second)
+
+    setting, rates = results["setting"], results["rates"]
+    opened = f"{setting['model']}, {setting['precision']}, {setting['backend']}, {setting['threads']} threads"
+    rows: Rows = [(opened, "ms, median", "p99", "max", "limit", "reached", "per second")]
+    rows += [
+        row(f"{case['picture']}, {case['patches']} patches", case, f"{1000 / case['ms']['p50']:.3g}")
+        for case in results["vision"]
+    ]
+    rows += [row(f"prefill {case['tokens']}", case, f"{case['tokens_per_s']:.4g}") for case in results["prefill"]]
+    rows += [row(f"decode at {case['context']}", case, f"{case['tokens_per_s']:.3g}") for case in results["decode"]]
+    if rates is not None:
+        rows.append(("memory read, GB/s", f"{rates['read_gbps']['median']:.1f}", *[""] * 5))
+        rows.append((f"{rates['float_type']}, GFLOP/s", f"{rates['float_gflops']['median']:.0f}", *[""] * 5))
+    return rows
+
+
 _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "bandwidth": _bandwidth,
     "startup": _startup,
     "export-reference": _export,
+    **{f"bundle-speed-{name}": _bundle_speed for name in BUNDLES},
     "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
     "genai-side-by-side": _side_by_side,
