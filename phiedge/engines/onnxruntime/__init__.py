@@ -12,5 +12,5 @@
     memory_need.py     what opening takes              device_thread.py    the one thread of a device
 
     built.py           an engine built for this processor
-    product_rates.py   how fast this machine multiplies, with graphs from one_product.py
+    product_rates.py   how fast this processor is     device_rates.py     how fast a device is; graphs from one_node.py
 """
