@@ -1,6 +1,8 @@
-"""How fast this machine reads memory: the roof of every decode step. What measures is `phiedge.devices.read_bandwidth`.
+"""How fast this machine reads memory: the roof of every decode step.
 
     python -m benchmarks.bandwidth [--threads 2] [--gib 1.0] [--seconds 2] [--keep]
+
+What measures is `phiedge.devices.read_bandwidth`, which `phiedge bench` uses as well.
 """
 
 import argparse

@@ -123,8 +123,10 @@ def _bundle_speed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Ro
     rows += [row(f"prefill {case['tokens']}", case, f"{case['tokens_per_s']:.4g}") for case in results["prefill"]]
     rows += [row(f"decode at {case['context']}", case, f"{case['tokens_per_s']:.3g}") for case in results["decode"]]
     if rates is not None:
-        rows.append(("memory read, GB/s", f"{rates['read_gbps']['median']:.1f}", *[""] * 5))
-        rows.append((f"{rates['float_type']}, GFLOP/s", f"{rates['float_gflops']['median']:.0f}", *[""] * 5))
+        rows.append(("memory read, GB/s, best", f"{rates['read_gbps']['best']:.1f}", *[""] * 5))
+        rows.append((f"{rates['float_type']}, GFLOP/s, best", f"{rates['float_gflops']['best']:.0f}", *[""] * 5))
+        if rates["int8_gops"] is not None:
+            rows.append(("int8, GOP/s, best", f"{rates['int8_gops']['best']:.0f}", *[""] * 5))
     return rows
 
 
