@@ -109,6 +109,7 @@ def _open(path: Path, threads: int, provider: Provider) -> ort.InferenceSession:
             str(path),
             sess_options=session_options(threads, provider.session_config),
             providers=[(provider.name, dict(provider.options))],
+            disabled_optimizers=list(provider.without) or None,
             enable_fallback=False,  # it would say so on stdout and try the same again
         )
     except ORT_ERRORS as error:

@@ -11,7 +11,8 @@ class Provider:
     """One execution provider, asked for alone: ONNX Runtime itself adds the CPU behind every other.
 
     `device` and `device_id` are where ONNX Runtime allocates what is bound; on "cpu", arrays are bound in place.
-    `captures` says that runs may be captured as a graph of the device and replayed (`GraphRun`).
+    `without` names ONNX Runtime's graph optimisers that are switched off. `captures` says that runs may be captured as a
+    graph of the device and replayed (`GraphRun`).
     """
 
     name: str
@@ -19,6 +20,7 @@ class Provider:
     device_id: int = 0
     options: Mapping[str, str] = field(default_factory=dict)
     session_config: Mapping[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     captures: bool = False
 
 
@@ -34,6 +36,8 @@ def cuda(*, captures: bool, device_id: int = 0) -> Provider:
       ONNX Runtime makes the same demand a second time, and refuses a graph that another provider has part in.
     - `arena_extend_strategy`: the arena grows by what is asked for, not to the next power of two, which for the 15B
       could be 8 GB more than it needs.
+    - No constant folding: it would transpose the float16 weights of every linear in memory of the host, the whole
+      model, where CUDA multiplies by the transposed weight as it is.
     """
     return Provider(
         name=CUDA,
@@ -45,5 +49,6 @@ def cuda(*, captures: bool, device_id: int = 0) -> Provider:
             "enable_cuda_graph": str(int(captures)),
         },
         session_config={"session.disable_cpu_ep_fallback": "1"},
+        without=("ConstantFolding",),
         captures=captures,
     )

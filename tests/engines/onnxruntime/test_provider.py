@@ -7,6 +7,11 @@ def test_the_cpu_has_no_options_and_captures_nothing() -> None:
     assert not provider.captures
 
 
+def test_cuda_does_not_transpose_weights_in_memory_of_the_host() -> None:
+    assert cuda(captures=True).without == ("ConstantFolding",)
+    assert cpu().without == ()
+
+
 def test_cuda_leaves_no_node_to_the_cpu() -> None:
     for captures in (False, True):
         assert dict(cuda(captures=captures).session_config) == {"session.disable_cpu_ep_fallback": "1"}
