@@ -11,7 +11,7 @@ class Provider:
     """One execution provider, asked for alone: ONNX Runtime itself adds the CPU behind every other.
 
     `device` and `device_id` are where ONNX Runtime allocates what is bound; on "cpu", arrays are bound in place.
-    `without` names ONNX Runtime's graph optimisers that are switched off. `captures` says that runs may be captured as a
+    `without` names optimisers of ONNX Runtime's that are switched off. `captures` says that runs may be captured as a
     graph of the device and replayed (`GraphRun`).
     """
 
