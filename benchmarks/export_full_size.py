@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,8 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.record import add_options, publish
 
-READ_SAMPLE_BYTES = WRITE_SAMPLE_BYTES = 2 << 30
-STEP_BYTES, AHEAD_BYTES = 8 << 20, 64 << 20
+READ_SAMPLE_BYTES, WRITE_SAMPLE_BYTES = 256 << 20, 2 << 30  # of each shard; of one file
+STEP_BYTES = 8 << 20
 SAMPLE_ROWS, SAMPLE_COLUMNS = 4096, 5120
 SAMPLE_PASSES = 8
 
@@ -80,19 +80,20 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def read_gbps(path: Path, sample_bytes: int) -> float:
-    """How fast the begin of a file comes from the disk, when that has always much to do."""
-    forget(path)
+def read_gbps(shards: Sequence[Path], place: float) -> float:
+    """How fast the shards come from the disk: a part of each, at `place` of its length, read in order."""
     buffer = memoryview(bytearray(STEP_BYTES))
-    read_bytes = 0
-    with path.open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        begun_ns = time.perf_counter_ns()
-        while read_bytes < sample_bytes:
-            os.posix_fadvise(file.fileno(), read_bytes, AHEAD_BYTES, os.POSIX_FADV_WILLNEED)
-            read_bytes += file.readinto(buffer) or 0
-        took_ns = time.perf_counter_ns() - begun_ns
-    forget(path)
+    read_bytes = took_ns = 0
+    for shard in shards:
+        forget(shard)
+        with shard.open("rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+            file.seek(int(place * shard.stat().st_size))
+            begun_ns = time.perf_counter_ns()
+            for _ in range(READ_SAMPLE_BYTES // STEP_BYTES):
+                read_bytes += file.readinto(buffer) or 0
+            took_ns += time.perf_counter_ns() - begun_ns
+        forget(shard)
     return read_bytes / took_ns
 
 
@@ -143,14 +144,14 @@ def measure(checkpoint: Path, directory: Path, target: str) -> dict[str, object]
         forget(shard)
     threads = len(os.sched_getaffinity(0))
     weights_per_s = quantise_weights_per_s(threads)
-    disk = [(read_gbps(shards[0], READ_SAMPLE_BYTES), write_gbps(directory, WRITE_SAMPLE_BYTES))]
+    disk = [(read_gbps(shards, 0.3), write_gbps(directory, WRITE_SAMPLE_BYTES))]
     bundle = directory / "bundle"
     command = [sys.executable, "-m", "benchmarks.export_full_size", "--checkpoint", str(checkpoint)]
     command += ["--work", str(bundle), "--target", target, "--as-worker"]
     begun_ns = time.perf_counter_ns()
     finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     wall_s = (time.perf_counter_ns() - begun_ns) / 1e9
-    disk.append((read_gbps(shards[1], READ_SAMPLE_BYTES), write_gbps(directory, WRITE_SAMPLE_BYTES)))
+    disk.append((read_gbps(shards, 0.6), write_gbps(directory, WRITE_SAMPLE_BYTES)))
     found: dict[str, float] = json.loads(finished.stdout)
     reading_gbps, writing_gbps = (sum(rates) / len(rates) for rates in zip(*disk, strict=True))
     source_bytes = sum(shard.stat().st_size for shard in shards)

@@ -20,7 +20,6 @@ from phiedge.exporters.values import rows_per_block
 
 Bytes = NDArray[np.uint8]
 
-_AHEAD_BYTES = 64 << 20  # that the disk is asked for before they are read, so that it has much to do at a time
 _DROP_BYTES = 64 << 20  # of the page cache at a time
 _SMALL_FILE_BYTES = 256 << 20  # may stay in the page cache: it may be read again, and there is room
 
@@ -109,7 +108,7 @@ class _Reader:
     def __init__(self, file: SafetensorsFile, *, hashed: bool) -> None:
         self.hashed = hashed
         self._file = file
-        self._position = self._dropped = self._asked = 0
+        self._position = self._dropped = 0
         self._digest = hashlib.sha256()
         _advise(file.descriptor, 0, 0, "POSIX_FADV_SEQUENTIAL")
 
@@ -118,7 +117,6 @@ class _Reader:
         self._position = position
 
     def read_into(self, target: Bytes) -> None:
-        self._ask_ahead()
         view = target.data
         while len(view):
             count = os.preadv(self._file.descriptor, [view], self._position)
@@ -145,13 +143,6 @@ class _Reader:
         self._file.check_unchanged()
         assert self._position == self._file.size_bytes, self._position
         return FileEntry(sha256=self._digest.hexdigest(), bytes=self._position)
-
-    def _ask_ahead(self) -> None:
-        end = min(self._position + _AHEAD_BYTES, self._file.size_bytes)
-        begin = max(self._asked, self._position)
-        if self.hashed and begin < end:
-            _advise(self._file.descriptor, begin, end - begin, "POSIX_FADV_WILLNEED")
-            self._asked = end
 
     def _drop(self) -> None:
         read_bytes = self._position - self._dropped
