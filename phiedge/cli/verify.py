@@ -31,7 +31,7 @@ def verify(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What computes: onnxruntime (CPU) or onnxruntime-cuda. By default what suits the bundle's target.",
+            help="What computes: onnxruntime (CPU), openvino (CPU) or onnxruntime-cuda. By default what suits the target.",
             show_default=False,
         ),
     ] = None,

@@ -15,11 +15,13 @@ from phiedge.errors import UsageError, nearest
 
 DEFAULT_BACKEND = "onnxruntime"
 GPU_BACKEND = "onnxruntime-cuda"
+OPENVINO_BACKEND = "openvino"
 
 # Where each backend's `open_engines(bundle, *, backend, threads, capacity, engine)` is.
 BACKENDS = {
     DEFAULT_BACKEND: "phiedge.engines.onnxruntime.opening",
     GPU_BACKEND: "phiedge.engines.onnxruntime.cuda",
+    OPENVINO_BACKEND: "phiedge.engines.openvino.opening",
 }
 
 
