@@ -48,6 +48,14 @@ class Disturbance:
     major_faults: int
     involuntary_switches: int
 
+    def __add__(self, later: "Disturbance") -> "Disturbance":
+        """What came between in two stretches of time together."""
+        return Disturbance(
+            minor_faults=self.minor_faults + later.minor_faults,
+            major_faults=self.major_faults + later.major_faults,
+            involuntary_switches=self.involuntary_switches + later.involuntary_switches,
+        )
+
     def since(self, earlier: "Disturbance") -> "Disturbance":
         """What was added after `earlier`."""
         return Disturbance(

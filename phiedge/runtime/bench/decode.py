@@ -17,8 +17,8 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.sampling import Sampler
 from phiedge.runtime.transcript import Transcript
 
-AT_LEAST = 5
-_APPROACH = 32  # steps from where a cache goes back to until the context
+# Steps from where the cache goes back to until the context: few, and never so many that they are another context.
+_APPROACH, _APPROACH_SHARE = 32, 8
 _WARM_UP = 2
 _WARM_UP_NS = 50_000_000
 
@@ -31,15 +31,30 @@ class DecodeSamples:
     host_ns: tuple[int, ...]
     disturbance: Disturbance
 
+    def __add__(self, later: "DecodeSamples") -> "DecodeSamples":
+        """Both, one after the other."""
+        return DecodeSamples(
+            token_ns=self.token_ns + later.token_ns,
+            host_ns=self.host_ns + later.host_ns,
+            disturbance=self.disturbance + later.disturbance,
+        )
+
 
 def measure_decode(
-    model: LoadedModel, *, context: int, at_most: int, until_ns: int, clock_ns: Callable[[], int]
+    model: LoadedModel,
+    *,
+    context: int,
+    at_least: int,
+    at_most: int,
+    until_ns: int,
+    clock_ns: Callable[[], int],
+    warms_up: bool,
 ) -> DecodeSamples:
     """Up to `at_most` tokens over `context` positions each, itself included, until the clock shows `until_ns`.
 
     Nearly so: of the steps that lead up to the context, the first ones see a few positions less.
     """
-    approach = min(_APPROACH, context)
+    approach = min(context, _APPROACH, max(2, context // _APPROACH_SHARE))
     left = 0
     tokens = drawn_tokens(model.facts.vocab_size, count=1024)
     sampler = Sampler(model.facts.vocab_size)
@@ -58,9 +73,10 @@ def measure_decode(
         whole_ns = clock_ns() - begun_ns
         return whole_ns, max(0, whole_ns - model.step_run_ns)
 
-    repeat(step, at_least=_WARM_UP, at_most=at_most, until_ns=clock_ns() + _WARM_UP_NS, clock_ns=clock_ns)
+    if warms_up:
+        repeat(step, at_least=_WARM_UP, at_most=at_most, until_ns=clock_ns() + _WARM_UP_NS, clock_ns=clock_ns)
     before = disturbance()
-    samples = repeat(step, at_least=min(AT_LEAST, at_most), at_most=at_most, until_ns=until_ns, clock_ns=clock_ns)
+    samples = repeat(step, at_least=at_least, at_most=at_most, until_ns=until_ns, clock_ns=clock_ns)
     return DecodeSamples(
         token_ns=tuple(whole_ns for whole_ns, _ in samples),
         host_ns=tuple(host_ns for _, host_ns in samples),

@@ -1,13 +1,16 @@
 """Which cases are run and which are left out, on a model that takes the time that it is told to take."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from phiedge.bundle import Bundle
+from phiedge.devices.host import Disturbance
 from phiedge.progress import silent
 from phiedge.runtime.bench.cases import Cases, Samples
+from phiedge.runtime.bench.decode import DecodeSamples, measure_decode
 from phiedge.runtime.bench.limits import Limits, limits_of, reads_of
 from phiedge.runtime.bench.plan import BenchPlan, plan_bench
 from phiedge.runtime.loaded_model import LoadedModel
@@ -76,6 +79,35 @@ def test_a_slow_model_is_measured_as_far_as_time_allows_and_the_rest_is_named(
     assert clock.now_ns <= 75 * SECOND_NS
 
 
+def test_contexts_take_turns(
+    model: LoadedModel, oracle_bundle: Bundle, works: Limits, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []
+
+    def measure_slice(*given: Any, context: int, **options: Any) -> DecodeSamples:
+        turns.append(context)
+        return measure_decode(*given, context=context, **options)
+
+    monkeypatch.setattr("phiedge.runtime.bench.cases.measure_decode", measure_slice)
+    plan = plan_bench(model.facts, max_context=model.context, contexts=[1, 2], prefill=[], pictures=[], steps=10)
+    samples = measure(model, oracle_bundle, plan, works, clock)
+    assert {context: len(found.token_ns) for context, found in samples.decode.items()} == {1: 10, 2: 10}
+    assert turns == [1, 2] * 4
+
+
+def test_samples_of_several_rounds_add_up() -> None:
+    one = DecodeSamples(
+        token_ns=(1, 2),
+        host_ns=(3, 4),
+        disturbance=Disturbance(minor_faults=1, major_faults=2, involuntary_switches=3),
+    )
+    assert one + one == DecodeSamples(
+        token_ns=(1, 2, 1, 2),
+        host_ns=(3, 4, 3, 4),
+        disturbance=Disturbance(minor_faults=2, major_faults=4, involuntary_switches=6),
+    )
+
+
 def test_what_was_asked_for_is_measured_however_long_it_takes(
     model: LoadedModel, oracle_bundle: Bundle, works: Limits, clock: Clock
 ) -> None:
@@ -85,7 +117,7 @@ def test_what_was_asked_for_is_measured_however_long_it_takes(
     samples = measure(model, oracle_bundle, plan, works, clock)
     assert {length: len(found) for length, found in samples.prefill_ns.items()} == {64: 1, 1024: 1}
     assert len(samples.vision) == 1
-    assert len(samples.decode[1].token_ns) == 5
+    assert len(samples.decode[1].token_ns) == 8
 
 
 def test_a_token_is_split_into_the_engine_and_the_host(
@@ -109,10 +141,10 @@ def test_steps_lead_up_to_their_context_and_never_beyond(
 
     monkeypatch.setattr(model._decoder, "step", step)
     contexts = [1, 5, 1024]
-    plan = plan_bench(model.facts, max_context=model.context, contexts=contexts, prefill=[], pictures=[], steps=40)
+    plan = plan_bench(model.facts, max_context=model.context, contexts=contexts, prefill=[], pictures=[], steps=400)
     ticks: Iterator[int] = iter(range(0, 10**12, 10**6))
     Cases(model, Session(oracle_bundle, model, load_ns=0), plan, works, clock_ns=lambda: next(ticks)).measure(silent)
-    assert set(lengths) == {*range(5), *range(1024 - 32, 1024)}
+    assert set(lengths) == {0, 3, 4, *range(1024 - 32, 1024)}
 
 
 def test_a_request_is_measured_with_the_largest_picture_that_there_is_time_for(
