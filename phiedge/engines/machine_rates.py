@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from phiedge.bundle import Precision
 from phiedge.devices.read_bandwidth import read_gbps
 from phiedge.devices.roofline import Rates
-from phiedge.engines.backends import DEFAULT_BACKEND, GPU_BACKEND
+from phiedge.engines.backends import DEFAULT_BACKEND, GPU_BACKEND, OPENVINO_BACKEND
 
-HOST_BACKENDS = (DEFAULT_BACKEND, "openvino")
+HOST_BACKENDS = (DEFAULT_BACKEND, OPENVINO_BACKEND)
 _INTEGERS = ("int4", "int8")
 
 
