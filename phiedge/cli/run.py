@@ -83,7 +83,7 @@ def run(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What computes: onnxruntime (CPU), openvino (CPU) or onnxruntime-cuda. By default what suits the target.",
+            help="On the CPU onnxruntime or openvino, or onnxruntime-cuda. By default what suits the bundle's target.",
             show_default=False,
         ),
     ] = None,

@@ -31,7 +31,7 @@ def verify(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What computes: onnxruntime (CPU), openvino (CPU) or onnxruntime-cuda. By default what suits the target.",
+            help="On the CPU onnxruntime or openvino, or onnxruntime-cuda. By default what suits the bundle's target.",
             show_default=False,
         ),
     ] = None,

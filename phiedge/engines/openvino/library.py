@@ -1,13 +1,27 @@
-"""openvino, where it is installed."""
+"""openvino, imported so that it writes and sends nothing about this machine; or which extra to install."""
+
+import sys
+from typing import Any
 
 from phiedge.errors import MissingExtraError
 
+# When openvino is imported it writes an identity below the home directory and sends an event, unless the package that
+# it does so with cannot be imported.
+_TELEMETRY = "openvino_telemetry"
+_modules: dict[str, Any] = sys.modules
+_found = _modules.get(_TELEMETRY)
+_modules[_TELEMETRY] = None
 try:
     import openvino as ov
     from openvino import opset13 as op
     from openvino._offline_transformations import paged_attention_transformation as use_paged_attention
 except ImportError as error:
     raise MissingExtraError(what="--backend openvino", extra="openvino", missing=error.name) from error
+finally:
+    if _found is None:
+        del _modules[_TELEMETRY]
+    else:
+        _modules[_TELEMETRY] = _found
 
 __all__ = ["OV_ERRORS", "first_line", "op", "ov", "use_paged_attention"]
 
