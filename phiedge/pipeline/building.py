@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from phiedge import __version__
 from phiedge.bundle import Bundle, FileEntry
 from phiedge.engines.engine_record import BuiltEngine, EngineRecord
 from phiedge.engines.engine_writer import EngineWriter
@@ -52,7 +53,7 @@ def build(
 
 
 def _describe(bundle: Bundle, files: Mapping[str, FileEntry], named: str | None) -> EngineRecord:
-    return built.describe(bundle, files, goldens=named)
+    return built.describe(bundle, files, goldens=named, phiedge_version=__version__)
 
 
 def _require_whole(bundle: Bundle, progress: Progress) -> None:

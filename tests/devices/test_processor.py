@@ -7,9 +7,7 @@ from phiedge.devices.processor import VECTOR_SETS, this_processor
 
 def test_the_sets_that_matter_are_named_in_one_order(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(
-        "processor : 0\nflags\t: fpu avx512f sse avx2 avx512_vnni\n\nprocessor : 1\nflags\t: sse\n"
-    )
+    cpuinfo.write_text("processor : 0\nflags\t: fpu avx512f sse avx2 avx512_vnni\n\nprocessor : 1\nflags\t: sse\n")
     assert this_processor(cpuinfo=cpuinfo).instruction_sets == ("avx2", "avx512f", "avx512_vnni")
 
 

@@ -8,7 +8,6 @@ packing depends on ONNX Runtime's version and on the processor's instruction set
 from collections.abc import Mapping
 from pathlib import Path
 
-from phiedge import __version__
 from phiedge.bundle import Bundle, FileEntry, ModelFacts
 from phiedge.devices.processor import this_processor
 from phiedge.engines.engine_record import BuiltEngine, EngineRecord, check_engine, find_engine
@@ -70,13 +69,15 @@ def save_graphs(bundle: Bundle, directory: Path, *, threads: int, progress: Prog
             advance(1)
 
 
-def describe(bundle: Bundle, files: Mapping[str, FileEntry], *, goldens: str | None) -> EngineRecord:
-    """The record of an engine that was saved here from `bundle`."""
+def describe(
+    bundle: Bundle, files: Mapping[str, FileEntry], *, goldens: str | None, phiedge_version: str
+) -> EngineRecord:
+    """The record of an engine that was saved here from `bundle` by this version of phiedge."""
     dialect = bundle.manifest.dialects["ort"]
     made_from = [*_files(bundle, dialect.vision), *_files(bundle, dialect.decoder)]
     return EngineRecord(
         backend=BACKEND,
-        phiedge_version=__version__,
+        phiedge_version=phiedge_version,
         tools=tools(),
         machine=machine(),
         options={"weights": "packed" if packs(bundle.manifest.facts) else "packed when opened"},
