@@ -1,4 +1,4 @@
-"""onnxruntime-genai, answering one line of JSON for each line that it is given; runs in an environment of its own.
+"""onnxruntime-genai, answering as `answering.py` says; runs in an environment of its own.
 
     python genai_worker.py MODEL_DIRECTORY MAX_LENGTH
 

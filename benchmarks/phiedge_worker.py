@@ -1,18 +1,16 @@
-"""phiedge's decoder, answering the same lines of JSON as `genai_worker.py`, with the parts that a session is made of.
+"""phiedge's decoder, answering as `answering.py` says, with the parts that a session is made of.
 
-    python -m benchmarks.phiedge_worker CHECKPOINT GRAPHS MAX_CONTEXT THREADS CHUNK_TOKENS
+    python -m benchmarks.phiedge_worker CHECKPOINT GRAPHS MAX_CONTEXT THREADS CHUNK_TOKENS BACKEND GROUP_SIZE
 
 The graphs are those of `write_graphs`; no tokenizer and no pictures are involved, on either side.
 """
 
-import json
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.decode_host import TimedRun
-from benchmarks.machine import peak_rss_bytes
+from benchmarks.answering import serve
 from phiedge import __version__
 from phiedge.bundle import Table
 from phiedge.engines.aligned import aligned_zeros
@@ -26,11 +24,9 @@ from phiedge.runtime.sampling import Sampler, Sampling
 class Decoder:
     """Prefill and greedy steps of a session, without its prompt and its pictures."""
 
-    def __init__(self, checkpoint: Path, graphs: Path, *, max_context: int, threads: int, chunk_tokens: int) -> None:
-        facts = ModelConfig.from_dir(checkpoint).facts()
-        self._engine = OrtDecoder(graphs / "decoder.ort.onnx", facts, threads=threads, capacity=max_context)
+    def __init__(self, facts, graphs: Path, engine, *, max_context: int, chunk_tokens: int) -> None:
+        self._engine = engine
         self._cache = KVCache(max_context)
-        self._engine._run = self._timed = TimedRun(self._engine._run)
         self._chunk_tokens = chunk_tokens
         self._rows = aligned_zeros((max_context, facts.hidden_size), self._engine.input_dtype)
         table = Table(file="embed_tokens.bin", dtype="bfloat16", shape=(facts.vocab_size, facts.hidden_size))
@@ -59,36 +55,31 @@ class Decoder:
         self._cache.commit(1)
         return logits
 
-    def answer(self, tokens, steps):
-        begun_ns = time.perf_counter_ns()
-        token = self._sampler.choose(self.prefill(tokens))
-        first_ns = time.perf_counter_ns() - begun_ns
-        made, steps_ns, host_ns = [token], [], []
-        for _ in range(steps):
-            inside_ns = self._timed.spent_ns
-            begun_ns = time.perf_counter_ns()
-            token = self._sampler.choose(self.step(token))
-            steps_ns.append(time.perf_counter_ns() - begun_ns)
-            host_ns.append(steps_ns[-1] - (self._timed.spent_ns - inside_ns))
-            made.append(token)
-        tokens_made = [int(token) for token in made]
-        return {"first_ns": first_ns, "steps_ns": steps_ns, "host_ns": host_ns, "tokens": tokens_made}
+    def choose(self, logits):
+        return self._sampler.choose(logits)
+
+    @property
+    def run_ns(self):
+        return self._engine.run_ns
+
+
+def open_engine(backend: str, path: Path, facts, *, group_size: int, threads: int, max_context: int):
+    if backend == "onnxruntime":
+        return OrtDecoder(path, facts, threads=threads, capacity=max_context)
+    from phiedge.engines.openvino.decoder import OpenVinoDecoder
+
+    return OpenVinoDecoder(path, facts, group_size=group_size, threads=threads, capacity=max_context)
 
 
 def main() -> None:
-    checkpoint, graphs = Path(sys.argv[1]), Path(sys.argv[2])
-    max_context, threads, chunk_tokens = (int(word) for word in sys.argv[3:6])
+    checkpoint, graphs, backend = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[6]
+    max_context, threads, chunk_tokens, group_size = (int(sys.argv[place]) for place in (3, 4, 5, 7))
     begun_ns = time.perf_counter_ns()
-    decoder = Decoder(checkpoint, graphs, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens)
-    print(json.dumps({"load_ns": time.perf_counter_ns() - begun_ns, "version": __version__}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "steps" in request:
-            reply = decoder.answer(request["tokens"], request["steps"])
-        else:
-            reply = {"logits": decoder.prefill(request["tokens"]).tolist()}
-        reply["peak_rss_bytes"] = peak_rss_bytes()
-        print(json.dumps(reply), flush=True)
+    facts = ModelConfig.from_dir(checkpoint).facts()
+    path = graphs / "decoder.ort.onnx"
+    engine = open_engine(backend, path, facts, group_size=group_size, threads=threads, max_context=max_context)
+    decoder = Decoder(facts, graphs, engine, max_context=max_context, chunk_tokens=chunk_tokens)
+    serve(decoder, {"load_ns": time.perf_counter_ns() - begun_ns, "version": __version__})
 
 
 if __name__ == "__main__":

@@ -105,11 +105,11 @@ def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Ro
             rate = f"{figures['prefill_tokens_per_s']:.1f}"
             share = f"{figures['share_of_bandwidth']:.0%}"
             rows.append((engine, workload, rate, f"{step['median']:.2f}", f"{step['p90']:.2f}", moved, share))
-    for engine, workloads in results["times_faster_than"].items():
+    for engine, workloads in results["times_faster_than_the_fastest_peer"].items():
         for workload, ratio in workloads.items():
             rows.append(
                 (
-                    f"phiedge over {engine}",
+                    f"{engine}, over the fastest peer",
                     workload,
                     f"{ratio['prefill']} times",
                     f"{ratio['decode']} times",
@@ -162,7 +162,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     **{f"bundle-speed-{name}": _bundle_speed for name in BUNDLES},
     "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
-    "genai-side-by-side": _side_by_side,
+    "peers-side-by-side": _side_by_side,
 }
 
 

@@ -96,9 +96,12 @@ class DecoderGraph:
         query = _rotate(self._heads(q, facts.num_heads), inputs, facts.head_dim)
         key = self._cached(f"{layer}.key", _rotate(self._heads(k, facts.num_kv_heads), inputs, facts.head_dim), inputs)
         value = self._cached(f"{layer}.value", self._heads(v, facts.num_kv_heads), inputs)
-        mask = op.unsqueeze(op.convert(inputs.mask, ov.Type.f32), _whole([1, 2]))
-        attended = op.scaled_dot_product_attention(query, self._shared(key), self._shared(value), mask)
+        attended = self._attend(query, key, value, inputs)
         return op.reshape(op.transpose(attended, _whole([0, 2, 1, 3])), _whole([0, 0, queries]), True)
+
+    def _attend(self, query: Any, key: Any, value: Any, inputs: _Inputs) -> Any:
+        mask = op.unsqueeze(op.convert(inputs.mask, ov.Type.f32), _whole([1, 2]))
+        return op.scaled_dot_product_attention(query, self._shared(key), self._shared(value), mask)
 
     def _last_row(self, x: Any) -> Any:
         rows = op.reshape(x, _whole([1, -1, self._facts.hidden_size]), False)  # paged attention has rows on axis 0
