@@ -43,6 +43,7 @@ class PagedCache:
             )
         }
         self._blocks = np.arange(blocks, dtype=np.int32)
+        self._used = 0
 
     def place(self, past: int, count: int) -> None:
         """The next run has `count` rows, after `past` positions."""
@@ -51,7 +52,9 @@ class PagedCache:
         self._lengths["subsequence_begins"][1] = count
         self._lengths["block_indices_begins"][1] = blocks
         self._lengths["max_context_len"][()] = past + count
-        self._request.set_tensor("block_indices", ov.Tensor(self._blocks[:blocks], shared_memory=True))
+        if blocks != self._used:
+            self._request.set_tensor("block_indices", ov.Tensor(self._blocks[:blocks], shared_memory=True))
+            self._used = blocks
 
     def _bind(self, name: str, array: Array) -> Array:
         self._request.set_tensor(name, ov.Tensor(array, shared_memory=True))
