@@ -1,5 +1,7 @@
 """One pass over weight files: every byte is read once, in order, hashed, and handed on in blocks of rows.
 
+Hashing has a thread of its own, as it takes twice as long as reading: a block is hashed while the next one is read.
+
 Bytes are read into buffers that are used again rather than mapped: what is read once has no business in the page cache,
 where it would drive out what is being written, nor in this process's count of memory.
 """
@@ -7,6 +9,7 @@ where it would drive out what is being written, nor in this process's count of m
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -59,12 +62,22 @@ def read_in_order(
     Every file is hashed, and `found` told of it when its last byte was read; of those that are `known`, only what is
     wanted is read. Raises `CheckpointError` for a file that changes or is cut short meanwhile.
     """
-    buffers = Buffers(block_bytes)
+    with ThreadPoolExecutor(1, thread_name_prefix="weights-hash") as hasher:
+        yield from _read_files(files, wanted, Buffers(block_bytes), block_bytes, known, found, hasher)
+
+
+def _read_files(
+    files: Sequence[SafetensorsFile],
+    wanted: Collection[str],
+    buffers: Buffers,
+    block_bytes: int,
+    known: Mapping[str, FileEntry],
+    found: Callable[[str, FileEntry], None],
+    hasher: Executor,
+) -> Iterator[Block]:
     for file in files:
-        if file.path.name in known:
-            reader = _Reader(file, hashed=False)
-        else:
-            reader = _Reader(file, hashed=True)
+        reader = _Reader(file, hasher=None if file.path.name in known else hasher)
+        if reader.hashed:
             reader.pass_over(min((t.start for t in file.tensors.values()), default=file.size_bytes), buffers)
         for name, tensor in sorted(file.tensors.items(), key=lambda item: (item[1].start, item[1].size_bytes)):
             if name in wanted:
@@ -85,7 +98,7 @@ def _blocks(reader: "_Reader", name: str, tensor: StoredTensor, buffers: Buffers
         shape = (min(step, rows - first), *rest)
         buffer = buffers.take(shape[0] * row_bytes)
         part = buffer[: shape[0] * row_bytes]
-        reader.read_into(part)
+        hashed = reader.read_into(part)
         values = part.view(stored).reshape(shape)
         values.setflags(write=False)
         yield Block(
@@ -94,8 +107,14 @@ def _blocks(reader: "_Reader", name: str, tensor: StoredTensor, buffers: Buffers
             first_row=first,
             shape=shape,
             load=partial(_itself, values),
-            release=partial(buffers.give_back, buffer),
+            release=partial(_free, buffers, buffer, hashed),
         )
+
+
+def _free(buffers: Buffers, buffer: Bytes, hashed: "Future[None] | None") -> None:
+    if hashed is not None:
+        hashed.result()
+    buffers.give_back(buffer)
 
 
 def _itself(values: Array) -> Array:
@@ -103,10 +122,12 @@ def _itself(values: Array) -> Array:
 
 
 class _Reader:
-    """A place in a file that moves forward; what it reads is hashed, if that is wanted."""
+    """A place in a file that moves forward; what it reads is hashed, if there is somebody to do it."""
 
-    def __init__(self, file: SafetensorsFile, *, hashed: bool) -> None:
-        self.hashed = hashed
+    def __init__(self, file: SafetensorsFile, *, hasher: Executor | None) -> None:
+        self.hashed = hasher is not None
+        self._hasher = hasher
+        self._hashing: Future[None] | None = None
         self._file = file
         self._position = self._dropped = 0
         self._digest = hashlib.sha256()
@@ -116,7 +137,8 @@ class _Reader:
         assert position == self._position or (position > self._position and not self.hashed), position
         self._position = position
 
-    def read_into(self, target: Bytes) -> None:
+    def read_into(self, target: Bytes) -> "Future[None] | None":
+        """Fill `target`; where it is hashed, it must stay as it is until that is done."""
         view = target.data
         while len(view):
             count = os.preadv(self._file.descriptor, [view], self._position)
@@ -126,20 +148,23 @@ class _Reader:
                     f"{self._file.size_bytes} bytes",
                     remedy="see that nothing else writes to the checkpoint, and export again",
                 )
-            if self.hashed:
-                self._digest.update(view[:count])
             self._position += count
             view = view[count:]
         self._drop()
+        if self._hasher is not None:
+            self._hashing = self._hasher.submit(self._digest.update, target.data)
+        return self._hashing
 
     def pass_over(self, end: int, buffers: Buffers) -> None:
         """Read and hash up to `end`, for the hash alone."""
         while self._position < end:
             buffer = buffers.take(1)
-            self.read_into(buffer[: end - self._position])
-            buffers.give_back(buffer)
+            hashed = self.read_into(buffer[: end - self._position])
+            _free(buffers, buffer, hashed)
 
     def entry(self) -> FileEntry:
+        if self._hashing is not None:
+            self._hashing.result()
         self._file.check_unchanged()
         assert self._position == self._file.size_bytes, self._position
         return FileEntry(sha256=self._digest.hexdigest(), bytes=self._position)

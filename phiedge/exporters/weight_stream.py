@@ -1,6 +1,6 @@
 """One pass over a source of weights: what it holds becomes data files that only grow.
 
-    reader (reads, hashes) -> workers (convert, quantise) -> this thread (appends, hashes, keeps the journal)
+    reader (reads, lets hash) -> workers (convert, quantise) -> this thread (appends, hashes, keeps the journal)
 
 Tensors come in the order of the source and the files are laid out in that order, so nothing is read twice, written
 twice, or read back to be hashed. The bytes do not depend on the number of threads, nor on the size of blocks. Memory
