@@ -1,16 +1,17 @@
 """What opening a bundle on the CPU takes, known before anything is opened.
 
-Seen with ONNX Runtime 1.31: packed int4 groups of 32 take 1.2 times what they take in the file (a scale and a sum for
-each group), and float16 weights of the vision graph are kept as float32. Those are the process's own memory; the files
-that they come from are mapped besides, and their pages can be dropped. A built engine's packed weights are only mapped.
+Seen with ONNX Runtime 1.31: packed integers have a sum beside the scale of every group, and float16 weights of the
+vision graph are kept as float32. Those are the process's own memory; the files that they come from are mapped besides,
+and their pages can be dropped. A built engine's packed weights are only mapped.
 """
 
-from phiedge.bundle import Bundle, Dialect
+from phiedge.bundle import Bundle, Dialect, Precision
 from phiedge.devices.memory_limits import require_memory
 from phiedge.devices.work import cache_bytes
 from phiedge.engines.engine_record import BuiltEngine
 
-_PACKED = 1.25
+_CODE_BYTES, _SCALE_BYTES = 0.5, 4
+_ALIGNED = 1.02  # packed blocks are rounded up
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 _MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
 
@@ -20,7 +21,7 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
     manifest = bundle.manifest
     widened = _ITEM_BYTES[manifest.precision.activations] / _ITEM_BYTES[manifest.precision.vision]
     decoder_bytes, vision_bytes = (_data_bytes(bundle, graph) for graph in (dialect.decoder, dialect.vision))
-    own_bytes = int(_PACKED * decoder_bytes + widened * vision_bytes)
+    own_bytes = int(_packed(manifest.precision) * decoder_bytes + widened * vision_bytes)
     mapped_bytes = decoder_bytes + vision_bytes + manifest.embed_tokens.size_bytes
     at_hand_bytes = int(_MOST_AT_HAND * own_bytes)
     if engine is not None and engine.record.options.get("weights") == "packed":
@@ -38,6 +39,14 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
         mapped_bytes=resident_bytes + mapped_bytes,
         remedy=f"{smaller}{packed}or a machine with more memory",
     )
+
+
+def _packed(precision: Precision) -> float:
+    """What the decoder's weights take packed, over what they take in the file."""
+    if precision.group_size is None:
+        return _ALIGNED
+    scale_bytes = _SCALE_BYTES / precision.group_size
+    return _ALIGNED * (_CODE_BYTES + 2 * scale_bytes) / (_CODE_BYTES + scale_bytes)
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:
