@@ -56,6 +56,7 @@ class OpenVinoDecoder:
         self._step_positions = ov.Tensor(self._step_position, shared_memory=True)
         self._run_ns = 0
         self._stopped = threading.Event()
+        self.step(past=0)  # OpenVINO packs the weights when it first computes: a minute for 15 billion of them
 
     @property
     def input_dtype(self) -> np.dtype[np.float32]:

@@ -134,6 +134,10 @@ def test_weights_are_read_as_the_bundle_stores_them(decoder) -> None:
     assert types == {"u4": len(types) and types.total() - 1, "u8": 1}
 
 
+def test_weights_are_packed_when_it_is_opened_and_not_when_the_first_answer_is_due(decoder) -> None:
+    assert decoder.run_ns > 0
+
+
 def test_a_run_that_fails_is_a_session_error(decoder, facts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("phiedge.engines.openvino.decoder.EMBEDDINGS", "no such input")
     with pytest.raises(SessionError, match="decoder.ort.onnx failed on OpenVINO") as caught:
