@@ -11,7 +11,6 @@ are no pickles, no code from the checkpoint, and nothing here needs torch.
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias
@@ -21,7 +20,6 @@ from phiedge.errors import CheckpointError, TensorError
 from phiedge.exporters.companions import GENERATION_FILE, PREPROCESSOR_FILE
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.hub import HubId, Snapshot, download
-from phiedge.exporters.read_ahead import reading_ahead
 from phiedge.exporters.safetensors_file import Array, Dtype, SafetensorsFile
 from phiedge.exporters.sequential import read_in_order
 from phiedge.exporters.source import Block
@@ -142,10 +140,6 @@ class Checkpoint:
         return read_in_order(
             self._weights, wanted, block_bytes=block_bytes, known=self.digests(), found=self._digests.__setitem__
         )
-
-    def reading_ahead(self) -> AbstractContextManager[None]:
-        """Inside, the first files are read into the page cache, in the background."""
-        return reading_ahead(self._weights)
 
     def digests(self) -> Mapping[str, FileEntry]:
         """The size and SHA-256 of the weight files that `blocks` was told of or has read to their end, by name."""

@@ -92,7 +92,7 @@ def write_graphs(
     """
     config = source.config
     _check_request(config, dialect, max_context)
-    with source.reading_ahead(), progress.task("trace", 2, "graphs") as advance:
+    with progress.task("trace", 2, "graphs") as advance:
         vision = draft_vision(config, precision)
         DIALECTS[dialect].vision(vision, precision)
         advance(1)

@@ -14,7 +14,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -153,10 +152,6 @@ class RandomWeights:
     def fingerprint(self) -> dict[str, str]:
         """The seed and the files that were read."""
         return {"seed": str(self._seed)} | {name: entry.sha256 for name, entry in self._files.items()}
-
-    def reading_ahead(self) -> AbstractContextManager[None]:
-        """There is nothing to read."""
-        return nullcontext()
 
     def digests(self) -> dict[str, FileEntry]:
         """The files that were read; weights are in none."""

@@ -5,7 +5,6 @@ A source is read once, from its first byte to its last: it says in which order i
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -66,10 +65,6 @@ class WeightSource(Protocol):
         What is not wanted may be read, too, to hash it; `known` are hashes that need not be found again. Values do not
         depend on `block_bytes`, and need not be finite. Closing the iterator frees what it holds.
         """
-        ...
-
-    def reading_ahead(self) -> AbstractContextManager[None]:
-        """Inside, what `blocks` will give first may be brought nearer, in the background."""
         ...
 
     def digests(self) -> Mapping[str, FileEntry]:
