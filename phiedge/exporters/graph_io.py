@@ -1,7 +1,8 @@
 """What goes into each graph and what comes out: names, shapes, dynamic axes and types, stated once.
 
-The tracer names its graphs by it, dialects keep the names, and `phiedge.exporters.optimum` tells them to Hugging Face
-Optimum. There is no batch: one image per call of the vision graph, one sequence per call of the decoder.
+The tracer names its graphs by it, dialects keep the names but for what `positioned_decoder_io` says, and
+`phiedge.exporters.optimum` tells them to Hugging Face Optimum. There is no batch: one image per call of the vision
+graph, one sequence per call of the decoder.
 """
 
 from collections.abc import Mapping
@@ -10,10 +11,12 @@ from typing import Literal, TypeAlias
 
 from phiedge.exporters.config import ModelConfig
 
-PortType: TypeAlias = Literal["float", "float32", "int32"]
+PortType: TypeAlias = Literal["float", "float32", "int32", "int64"]
 
 # The dynamic axes: patches of one image, tokens of one call of the decoder, positions that the cache has room for.
 PATCHES, CHUNK, CAPACITY = "patches", "chunk_tokens", "capacity"
+# What the decoder of the tensorrt dialect is told in place of lengths.
+POSITION_IDS, LAST_ROW = "position_ids", "last_row"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,4 +78,30 @@ def decoder_io(config: ModelConfig) -> GraphIO:
             Port(name="logits", shape=(1, 1, config.vocab_size), dtype="float32"),
             *(Port(name=f"present.{slot}", shape=cache, dtype="float") for slot in slots),
         ),
+    )
+
+
+def positioned_decoder_io(config: ModelConfig, *, max_context: int) -> GraphIO:
+    """The decoder of the tensorrt dialect: caches of a fixed capacity, and positions in place of lengths.
+
+    `position_ids` [1, t] are the cache rows of the chunk's rows, one after the other, and `last_row` [1] is the row of
+    the chunk whose logits are wanted. Rows of the chunk after it are padding: they are written to the cache, too, where
+    no row that counts sees them, and the next chunk writes over them. All of a chunk must fit into the cache. Caches
+    begin as zeros, for what is not seen is multiplied by zero.
+    """
+    io = decoder_io(config)
+    embeds, _, _, *past = io.inputs
+    logits, *present = io.outputs
+    positions = Port(name=POSITION_IDS, shape=(1, CHUNK), dtype="int64")
+    last_row = Port(name=LAST_ROW, shape=(1,), dtype="int64")
+    return GraphIO(
+        name="decoder",
+        inputs=(embeds, positions, last_row, *(_fixed(port, max_context) for port in past)),
+        outputs=(logits, *(_fixed(port, max_context) for port in present)),
+    )
+
+
+def _fixed(port: Port, capacity: int) -> Port:
+    return Port(
+        name=port.name, shape=tuple(capacity if side == CAPACITY else side for side in port.shape), dtype=port.dtype
     )

@@ -17,6 +17,8 @@ from phiedge.bundle import Dialect, FileEntry, Table
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
+from phiedge.exporters.dialects.tensorrt import OPSET as TENSORRT_OPSET
+from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt_vision
 from phiedge.exporters.draft import GraphDraft, check_consumed, draft_graph
 from phiedge.exporters.journal import Journal
 from phiedge.exporters.node_names import name_nodes
@@ -35,13 +37,17 @@ from phiedge.progress import Progress, silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectPasses:
-    """What a dialect does to the two graphs."""
+    """What a dialect does to the two graphs, and the opset that they then are of."""
 
+    opset: int
     vision: Callable[[GraphDraft, PrecisionPlan], None]
     decoder: Callable[[GraphDraft, PrecisionPlan], None]
 
 
-DIALECTS = {"ort": DialectPasses(vision=to_ort_vision, decoder=to_ort_decoder)}
+DIALECTS = {
+    "ort": DialectPasses(opset=OPSET, vision=to_ort_vision, decoder=to_ort_decoder),
+    "tensorrt": DialectPasses(opset=TENSORRT_OPSET, vision=to_tensorrt_vision, decoder=to_tensorrt_decoder),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +130,10 @@ def write_graphs(
     return GraphFacts(
         dialect=dialect,
         graphs=Dialect(
-            vision=f"vision.{dialect}.onnx", decoder=f"decoder.{dialect}.onnx", opset=OPSET, max_context=max_context
+            vision=f"vision.{dialect}.onnx",
+            decoder=f"decoder.{dialect}.onnx",
+            opset=DIALECTS[dialect].opset,
+            max_context=max_context,
         ),
         embed_tokens=embed_tokens,
         positions=position_table,

@@ -6,6 +6,7 @@
 | fp16 | any       | float16                          | float16         | float16     | float16             |
 | int4 | CPU, Jetson | stored float16, computed float32 | int4 groups   | int8 groups | float32             |
 | int4 | other GPUs | float16                         | int4 groups     | int8 groups | float16             |
+| int4 | TensorRT   | float16                         | int4 groups     | int4 groups | float16             |
 
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
@@ -37,7 +38,7 @@ class PrecisionPlan:
     vision: FloatType
     projector: FloatType
     decoder: Literal["float32", "float16", "int4"]
-    lm_head: Literal["float32", "float16", "int8"]
+    lm_head: Literal["float32", "float16", "int8", "int4"]
     norms: FloatType
     activations: FloatType
     group_size: int | None
@@ -63,7 +64,7 @@ class PrecisionPlan:
     @property
     def lm_head_bits(self) -> int | None:
         """Bits of an lm_head weight where they are grouped integers, otherwise None."""
-        return 8 if self.lm_head == "int8" else None
+        return {"int8": 8, "int4": 4}.get(self.lm_head)
 
     def record(self, *, embed_tokens: str) -> Precision:
         """The manifest's entry; `embed_tokens` is the checkpoint's type of the embedding table."""
@@ -147,6 +148,15 @@ def choose_precision(
     wants_fp8 = name == "auto" and sm in FP8_SM
     note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
+
+
+def for_tensorrt(plan: PrecisionPlan) -> PrecisionPlan:
+    """The plan as TensorRT's kernels want it: int4 weights beside float16 activations, in the head as everywhere.
+
+    TensorRT has no product that reads weights of 8 bits as they are stored: it would write them out in float16 for
+    every token, and read them again.
+    """
+    return plan if plan.group_size is None else replace(plan, lm_head="int4", activations="float16")
 
 
 def _largest_group(widths: Collection[int]) -> int:

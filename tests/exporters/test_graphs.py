@@ -226,7 +226,7 @@ def test_a_context_of_one_token_is_a_context(fake, tmp_path) -> None:
 def test_what_cannot_be_exported_is_refused(fake, tmp_path) -> None:
     with pytest.raises(UsageError, match="unknown dialect 'orto'") as caught:
         export(fake, tmp_path, dialect="orto")
-    assert caught.value.remedy == "use ort"
+    assert caught.value.remedy == "use ort or tensorrt"
     with pytest.raises(UsageError, match="a context of 32769 tokens: the model has positions for 1 to 32768"):
         export(fake, tmp_path, max_context=32769)
     with pytest.raises(UsageError, match="a context of 0 tokens"):

@@ -3,16 +3,15 @@
 import numpy as np
 import onnx_ir as ir
 
-from phiedge.errors import ExportError
+from phiedge.exporters.dialects.linear import GroupedLinear, grouped_linears
 from phiedge.exporters.dialects.ort.packing import pack_matmul_nbits
-from phiedge.exporters.dialects.rewrite import MICROSOFT, nodes_of, replace
-from phiedge.exporters.draft import GraphDraft, slot_of
-from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
+from phiedge.exporters.dialects.rewrite import MICROSOFT, add_weight, replace
+from phiedge.exporters.draft import GraphDraft
+from phiedge.exporters.precision import PrecisionPlan
 from phiedge.exporters.quantised import QuantisedWeight
 from phiedge.exporters.trace import SCOPE
 from phiedge.exporters.weights import Array, FloatFill, GroupedFill, Slot
 
-LM_HEAD = "lm_head.weight"
 # A CPU's kernel may round activations to int8, in the same groups as the weights: twice the speed for about half a
 # percent of error, beside the tenth that 4 bits cost (docs/decisions/0403-what-group-size-for-which-target.md).
 ACCURACY_LEVEL = 4
@@ -23,22 +22,11 @@ GPU_ACCURACY_LEVEL = 1
 def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
     """MatMul(x, Transpose(W)) -> MatMulNBits(x, codes, scales) for every linear of the decoder.
 
-    Raises `ExportError` where K is not a multiple of the group size. MatMulNBits itself could pad the last group, but
-    TensorRT's block quantisation cannot, and a bundle must not mean different weights to different engines.
+    Raises as `grouped_linears`.
     """
-    for product in nodes_of(draft, "MatMul"):
-        x, transposed = product.inputs
-        transpose = transposed.producer() if transposed is not None else None
-        if transpose is None or transpose.op_type != "Transpose":
-            continue
-        weight = transpose.inputs[0]
-        assert weight is not None
-        assert weight.name is not None
-        bits = plan.lm_head_bits if weight.name == LM_HEAD else plan.decoder_bits
-        if bits is None:
-            continue
-        fill = _grouped(draft, weight, bits, plan)
-        draft.fills[weight.name] = fill
+    for linear in grouped_linears(draft, plan):
+        fill = _grouped(linear, plan)
+        draft.fills[linear.slot.name] = fill
         rows, k = fill.shape
         attributes = {
             "K": k,
@@ -47,31 +35,22 @@ def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
             "block_size": fill.group_size,
             "accuracy_level": fill.accuracy_level,
         }
-        operands = [x, *(_add_weight(draft, slot) for slot in fill.slots)]
+        operands = [linear.x, *(add_weight(draft, slot) for slot in fill.slots)]
         fused = ir.node("MatMulNBits", operands, attributes, domain=MICROSOFT)
-        replace(draft, [transpose, product], [fused], product.outputs, fused.outputs)
-        draft.graph.initializers.pop(weight.name)
+        replace(draft, [linear.transpose, linear.product], [fused], linear.product.outputs, fused.outputs)
+        draft.graph.initializers.pop(linear.slot.name)
 
 
-def _grouped(draft: GraphDraft, weight: ir.Value, bits: int, plan: PrecisionPlan) -> GroupedFill:
-    slot = slot_of(weight)
-    source = draft.fills[slot.name].source
-    assert source is not None
+def _grouped(linear: GroupedLinear, plan: PrecisionPlan) -> GroupedFill:
     assert plan.group_size is not None
+    slot, bits = linear.slot, linear.bits
     rows, k = slot.shape
-    if k % plan.group_size:
-        fitting = [str(size) for size in GROUP_SIZES if k % size == 0]
-        raise ExportError(
-            f"{source} has K = {k}, which is not a multiple of the group size {plan.group_size}",
-            remedy="use --precision fp16"
-            + (f", or a plan with a group size of {' or '.join(fitting)}" if fitting else ""),
-        )
     groups = k // plan.group_size
     blob_bytes = plan.group_size * bits // 8
     codes = Slot(name=f"{slot.name}.int{bits}", dtype=ir.DataType.UINT8, shape=(rows, groups, blob_bytes))
     scales = Slot(name=f"{slot.name}.scales", dtype=slot.dtype, shape=(rows, groups))
     return GroupedFill(
-        source=source,
+        source=linear.source,
         shape=(rows, k),
         bits=bits,
         group_size=plan.group_size,
@@ -95,16 +74,10 @@ def store_as_float16(draft: GraphDraft) -> None:
             continue
         value = draft.graph.initializers[parameter]
         slot = Slot(name=f"{parameter}.float16", dtype=ir.DataType.FLOAT16, shape=fill.slot.shape)
-        cast = ir.node("Cast", [_add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
+        cast = ir.node("Cast", [add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
         cast.metadata_props[SCOPE] = parameter.rpartition(".")[0]
         value.replace_all_uses_with(cast.outputs[0])
         cast.outputs[0].shape, cast.outputs[0].type = value.shape, value.type
         draft.graph.insert_before(first, cast)
         draft.graph.initializers.pop(parameter)
         draft.fills[parameter] = FloatFill(source=fill.source, slot=slot)
-
-
-def _add_weight(draft: GraphDraft, slot: Slot) -> ir.Value:
-    value = ir.Value(name=slot.name, shape=ir.Shape(slot.shape), type=ir.TensorType(slot.dtype))
-    draft.graph.initializers[slot.name] = value
-    return value
