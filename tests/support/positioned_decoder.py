@@ -22,13 +22,14 @@ class PositionedDecoder:
         self.padding = padding
         self.length = 0
 
-    def run(self, rows: np.ndarray, *, pad_to: int = 0) -> np.ndarray:
-        """Append `rows: [t, hidden]` and return the logits [vocab] of the last one."""
+    def run(self, rows: np.ndarray, *, pad_to: int = 0, last_row: int | None = None) -> np.ndarray:
+        """Append `rows: [t, hidden]` and return the logits [vocab] of the last one, or of `last_row`."""
         chunk = max(pad_to, len(rows))
         embeds = np.full((1, chunk, rows.shape[1]), self.padding, self.dtype)
         embeds[0, : len(rows)] = rows
         positions = np.arange(self.length, self.length + chunk)
-        feeds = {"inputs_embeds": embeds, "position_ids": positions[None], "last_row": np.array([len(rows) - 1])}
+        last = len(rows) - 1 if last_row is None else last_row
+        feeds = {"inputs_embeds": embeds, "position_ids": positions[None], "last_row": np.array([last])}
         feeds |= {f"past.{name}": cache for name, cache in self.caches.items()}
         names = ["logits", *(f"present.{name}" for name in self.caches)]
         logits, *present = self.session.run(names, feeds)

@@ -28,6 +28,7 @@ def _rewrite(draft: GraphDraft, node: ir.Node, chunk: Chunk) -> None:
     qkv, past_key, past_value, *_ = node.inputs
     assert past_key is not None
     assert past_key.shape is not None
+    assert past_key.dtype is not None
     heads, kv_heads = node.attributes["num_heads"].as_int(), node.attributes["kv_heads"].as_int()
     *_, size = (int(side) for side in past_key.shape.numpy())
     widths = np.array([heads, kv_heads, kv_heads]) * size
