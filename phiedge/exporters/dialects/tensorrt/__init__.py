@@ -10,7 +10,7 @@
 Standard operators of opset 24 only, so that ONNX Runtime computes the same file that TensorRT parses, and its numbers
 can be checked where there is no GPU. This is the modern form, for TensorRT-RTX 1.7 and TensorRT from 10.16 on. The
 capacity of the caches is a number in the graph, the context that it was exported for. Why these operators:
-docs/decisions/0704-which-operators-for-tensorrt.md.
+docs/decisions/0406-which-operators-for-tensorrt.md.
 """
 
 from phiedge.errors import ExportError

@@ -2,7 +2,7 @@
 
 TensorRT's parser refuses some of what is wrong, and ignores some without a word: the lengths of an attention, for one.
 So only what was seen to be parsed, built and used is let through, with the operands and attributes that it was seen
-with (docs/decisions/0704-which-operators-for-tensorrt.md). What TensorRT itself made of it is checked when it builds.
+with (docs/decisions/0406-which-operators-for-tensorrt.md). What TensorRT itself made of it is checked when it builds.
 """
 
 from collections.abc import Mapping
