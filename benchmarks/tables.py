@@ -52,6 +52,16 @@ def _export(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     ]
 
 
+def _vision(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    names = list(results["pictures"][0]["median_ms"])
+    rows: Rows = [("patches", "limit, ms", *(f"{name}, ms" for name in names), "phiedge of the limit")]
+    for picture in results["pictures"]:
+        medians, limit_ms = picture["median_ms"], picture["limit_ms"]
+        told = (f"{medians[name]:,.0f}" for name in names)
+        rows.append((str(picture["patches"]), f"{limit_ms:,.0f}", *told, f"{limit_ms / medians['phiedge']:.0%}"))
+    return rows
+
+
 def _full_export(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     phases, limits = results["phases_s"], results["limits_s"]
     read, written = (statistics.mean(results[f"disk_{way}_gbps"]) for way in ("read", "write"))
@@ -159,6 +169,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "startup": _startup,
     "export-reference": _export,
     "export-full-size": _full_export,
+    "vision-full-size": _vision,
     **{f"bundle-speed-{name}": _bundle_speed for name in BUNDLES},
     "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
