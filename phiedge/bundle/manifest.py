@@ -162,6 +162,10 @@ class Manifest:
         """The most positions that any of its graphs can address; 0 without graphs."""
         return max((dialect.max_context for dialect in self.dialects.values()), default=0)
 
+    def graph_files(self, graph: str) -> dict[str, FileEntry]:
+        """A graph and its weights, which lie in files named after it."""
+        return {name: entry for name, entry in self.files.items() if name == graph or name.startswith(f"{graph}.")}
+
     def named_files(self) -> dict[str, str]:
         """The files that the manifest gives a role, by the place where it does so."""
         named = {

@@ -143,7 +143,7 @@ class BundleWriter:
     def know(self, entries: Mapping[str, FileEntry]) -> None:
         """Take over hashes of files that were hashed while they were written; they are not read again."""
         for name, entry in entries.items():
-            _flush(self._partial / name)
+            flush(self._partial / name)
             stamp = _stamp(self._partial / name)
             assert stamp[0] == entry.bytes, f"{name} has {stamp[0]} bytes instead of {entry.bytes}"
             self._hashed[name] = (stamp, entry)
@@ -158,12 +158,12 @@ class BundleWriter:
         complete = replace(manifest, files=entries)
         _write_through(self._partial / MANIFEST_NAME, complete.to_bytes())
         for directory in {self._partial, *((self._partial / name).parent for name in entries)}:
-            _flush(directory)
+            flush(directory)
         _check_destination(self._destination, overwrite=self._overwrite)
         (self._partial / JOURNAL_NAME).unlink(missing_ok=True)
         self._rename()
         self._committed = True
-        _flush(self._destination.parent)
+        flush(self._destination.parent)
         return Bundle.open(self._destination)
 
     def _hash_files(self, progress: Progress) -> dict[str, FileEntry]:
@@ -187,7 +187,7 @@ class BundleWriter:
         file = self._partial / name
         stamp = _stamp(file)
         if name not in self._hashed or self._hashed[name][0] != stamp:
-            _flush(file)
+            flush(file)
             self._hashed[name] = (stamp, FileEntry(sha256=hash_file(file), bytes=stamp[0]))
         return self._hashed[name][1]
 
@@ -320,7 +320,8 @@ def _write_through(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, have reached the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 from phiedge.bundle import Bundle, FileEntry, hash_file
+from phiedge.bundle.writing import flush
 from phiedge.engines.engine_record import RECORD_NAME, BuiltEngine, EngineRecord, to_bytes
 from phiedge.errors import BundleError
 from phiedge.progress import Progress, silent
@@ -84,13 +85,13 @@ class EngineWriter:
         paths = sorted(self._partial.iterdir())
         with progress.task("hash", sum(path.stat().st_size for path in paths), "B") as advance:
             for path in paths:
-                _flush(path)
+                flush(path)
                 files[path.name] = FileEntry(sha256=hash_file(path), bytes=path.stat().st_size)
                 advance(files[path.name].bytes)
         record = describe(files)
         (self._partial / RECORD_NAME).write_bytes(to_bytes(record))
-        _flush(self._partial / RECORD_NAME)
-        _flush(self._partial)
+        flush(self._partial / RECORD_NAME)
+        flush(self._partial)
         if self._final.exists():
             replaced = self._final.with_name(f".{self._final.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
@@ -99,13 +100,5 @@ class EngineWriter:
             shutil.rmtree(replaced, ignore_errors=True)
         else:
             os.rename(self._partial, self._final)
-        _flush(self._final.parent)
+        flush(self._final.parent)
         return BuiltEngine(path=self._final, record=record)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

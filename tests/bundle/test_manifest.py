@@ -113,3 +113,13 @@ def test_a_hub_model_needs_its_revision() -> None:
 def test_what_is_not_a_hash_is_refused(sha256: str) -> None:
     with pytest.raises(BundleError, match="is not a SHA-256"):
         FileEntry(sha256=sha256, bytes=0)
+
+
+def test_a_graphs_files_are_it_and_what_is_named_after_it(plain_manifest: Manifest) -> None:
+    names = ("decoder.ort.onnx", "decoder.ort.onnx.data", "decoder.ort.onnxruntime", "vision.ort.onnx")
+    entries = {name: FileEntry(sha256="0" * 64, bytes=1) for name in names}
+    files = {**{name: FileEntry(sha256="0" * 64, bytes=1) for name in plain_manifest.named_files().values()}, **entries}
+    for table in (plain_manifest.embed_tokens, plain_manifest.positions):
+        files[table.file] = FileEntry(sha256="0" * 64, bytes=table.size_bytes)
+    found = replace(plain_manifest, files=files).graph_files("decoder.ort.onnx")
+    assert sorted(found) == ["decoder.ort.onnx", "decoder.ort.onnx.data"]

@@ -53,9 +53,8 @@ def engine_bytes(bundle: Bundle) -> int:
     """About what an engine of `bundle` takes on disk, rather more than less."""
     dialect = bundle.manifest.dialects["ort"]
     parts = ((dialect.vision, _VISION_FACTOR), (dialect.decoder, _DECODER_FACTOR))
-    return int(
-        sum(factor * bundle.manifest.files[name].bytes for graph, factor in parts for name in _files(bundle, graph))
-    )
+    files = bundle.manifest.graph_files
+    return int(sum(factor * entry.bytes for graph, factor in parts for entry in files(graph).values()))
 
 
 def save_graphs(bundle: Bundle, directory: Path, *, threads: int, progress: Progress = silent) -> None:
@@ -74,14 +73,14 @@ def describe(
 ) -> EngineRecord:
     """The record of an engine that was saved here from `bundle` by this version of phiedge."""
     dialect = bundle.manifest.dialects["ort"]
-    made_from = [*_files(bundle, dialect.vision), *_files(bundle, dialect.decoder)]
+    made_from = bundle.manifest.graph_files(dialect.vision) | bundle.manifest.graph_files(dialect.decoder)
     return EngineRecord(
         backend=BACKEND,
         phiedge_version=phiedge_version,
         tools=tools(),
         machine=machine(),
         options={"weights": "packed" if packs(bundle.manifest.facts) else "packed when opened"},
-        source={name: bundle.manifest.files[name].sha256 for name in made_from},
+        source={name: entry.sha256 for name, entry in made_from.items()},
         vision=VISION_GRAPH,
         decoder=DECODER_GRAPH,
         goldens=goldens,
@@ -95,11 +94,6 @@ def usable_engine(bundle: Bundle) -> BuiltEngine | None:
     if engine is not None:
         check_engine(engine, bundle, tools=tools(), machine=machine())
     return engine
-
-
-def _files(bundle: Bundle, graph: str) -> list[str]:
-    """A graph and its weights, as the manifest lists them."""
-    return [name for name in bundle.manifest.files if name.startswith(graph)]
 
 
 def _save(source: Path, path: Path, threads: int, *, packed: bool) -> None:

@@ -50,4 +50,4 @@ def _packed(precision: Precision) -> float:
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:
-    return sum(entry.bytes for name, entry in bundle.manifest.files.items() if name.startswith(graph))
+    return sum(entry.bytes for entry in bundle.manifest.graph_files(graph).values())

@@ -96,4 +96,4 @@ def reads_of(bundle: Bundle, *, dialect: str, position_bytes: int) -> Reads:
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:
     """The files of weights beside `graph`, which are named after it."""
-    return sum(entry.bytes for name, entry in bundle.manifest.files.items() if name.startswith(f"{graph}."))
+    return sum(entry.bytes for name, entry in bundle.manifest.graph_files(graph).items() if name != graph)
