@@ -54,11 +54,12 @@ class UnknownDeviceError(UsageError):
 
 
 class MissingExtraError(PhiEdgeError):
-    """A part of phiedge that was not installed."""
+    """A part of phiedge that was not installed; `otherwise` says where else it may come from."""
 
-    def __init__(self, *, what: str, extra: str, missing: str | None = None) -> None:
+    def __init__(self, *, what: str, extra: str, missing: str | None = None, otherwise: str | None = None) -> None:
         lacking = f" ({missing} is not installed)" if missing else ""
-        super().__init__(f"{what} needs the '{extra}' extra{lacking}", remedy=f"pip install 'phiedge[{extra}]'")
+        remedy = "; ".join(filter(None, [f"pip install 'phiedge[{extra}]'", otherwise]))
+        super().__init__(f"{what} needs the '{extra}' extra{lacking}", remedy=remedy)
         self.extra = extra
 
 
