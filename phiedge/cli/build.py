@@ -1,5 +1,6 @@
-"""`phiedge build`: a bundle gets an engine for the machine that it stands on."""
+"""`phiedge build`: a bundle gets engines, for the machine that it stands on or for GPUs elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,37 +24,57 @@ def build(
     ],
     backend: Annotated[
         str,
-        typer.Option("--backend", metavar="NAME", help="onnxruntime: ONNX Runtime on this machine's processor."),
+        typer.Option(
+            "--backend",
+            metavar="NAME",
+            help="onnxruntime for this machine's processor, tensorrt-rtx for GPUs elsewhere, tensorrt for this one's.",
+        ),
     ] = "onnxruntime",
+    sm: Annotated[
+        str | None,
+        typer.Option(
+            "--sm",
+            metavar="LIST",
+            help="Compute capabilities for tensorrt-rtx: 86,89,120. By default that of the bundle's target.",
+            show_default=False,
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make an engine of a bundle for the machine it stands on.
+    """Make engines of a bundle: for this processor, or for NVIDIA GPUs.
 
     Without one, ONNX Runtime packs the weights for this processor into memory whenever the bundle is opened. An engine
     keeps them packed in a file that is mapped: the system shares its pages between processes and can drop them. It is
     tried before it gets its name: its answers must be those stored at export; where an export stored none, as the model
     was too large to try there, they are stored now, for `phiedge verify`.
 
-    An engine serves the version of ONNX Runtime and the kind of processor that it was built with, and no other; build
-    it again there.
+    TensorRT-RTX builds for GPUs of the RTX series, and needs none for that; one engine serves SM 89 and 120. TensorRT
+    builds for the GPU of this machine, as on a Jetson. Both need twice the memory of the weights.
+
+    An engine serves the version of the library and the kind of processor or GPU that it was built with, and no other;
+    build it again there.
 
     \b
-    Example:
+    Examples:
       phiedge build bundle
+      phiedge build bundle --backend tensorrt-rtx --sm 86,89,120
     """
+    from phiedge.engines.tensorrt.families import parse_sms
+
+    sms = None if sm is None else parse_sms(sm)
     with held_interrupts():
         import phiedge.engines.onnxruntime.opening  # noqa: F401
     from phiedge.pipeline import build as run_build
 
-    engine = run_build(bundle, backend=backend, threads=threads, progress=terminal_progress())
+    engines = run_build(bundle, backend=backend, sms=sms, threads=threads, progress=terminal_progress())
     if as_json:
-        emit_json(_summary(engine))
+        emit_json({"bundle": str(bundle), "engines": [_summary(engine) for engine in engines]})
     else:
-        _show(engine)
+        _show(engines)
 
 
 def _summary(engine: "BuiltEngine") -> dict[str, object]:
@@ -70,19 +91,20 @@ def _summary(engine: "BuiltEngine") -> dict[str, object]:
     }
 
 
-def _show(engine: "BuiltEngine") -> None:
-    record = engine.record
-    rows = [
-        ("backend", record.backend),
-        *((name, version) for name, version in record.tools.items()),
-        *((name, found) for name, found in record.machine.items()),
-        *((name, chosen) for name, chosen in record.options.items()),
-        ("size", f"{_bytes(engine) / 1e6:,.1f} MB in {len(record.files)} files"),
-    ]
-    show_table(None, ("", ""), rows)
-    if record.goldens is not None:
-        print("note: the export stored no goldens: what this engine answers was stored beside it, for `phiedge verify`")
-    print(f"written to {engine.path}")
+def _show(engines: "Sequence[BuiltEngine]") -> None:
+    for engine in engines:
+        record = engine.record
+        rows = [
+            ("backend", record.backend),
+            *((name, version) for name, version in record.tools.items()),
+            *((name, found) for name, found in record.machine.items()),
+            *((name, chosen) for name, chosen in record.options.items()),
+            ("size", f"{_bytes(engine) / 1e6:,.1f} MB in {len(record.files)} files"),
+        ]
+        show_table(None, ("", ""), rows)
+        if record.goldens is not None:
+            print("note: the export stored no goldens: what it answers was stored beside it, for `phiedge verify`")
+        print(f"written to {engine.path}")
 
 
 def _bytes(engine: "BuiltEngine") -> int:

@@ -1,4 +1,4 @@
-"""What joins the parts: from a checkpoint to a bundle, and from a bundle to an engine for this machine.
+"""What joins the parts: from a checkpoint to a bundle, and from a bundle to its engines.
 
 exporting.py         the order of an export
 contents.py          what is written into the bundle, and its manifest
@@ -6,6 +6,8 @@ golden_questions.py  what every bundle is asked when it is made
 comparison.py        two precisions of one model beside each other
 report.py            quantization.json
 building.py          an engine, built and tried; it needs neither torch nor ONNX
+building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
+whole_bundle.py      that no engine is made of a damaged bundle
 
 Each is imported when it is asked for: a device that builds an engine has nothing that an export needs.
 """

@@ -1,7 +1,8 @@
-"""`build`: make an engine of a bundle for this machine, try it, and give it its name.
+"""`build`: make engines of a bundle, and give them their names.
 
-Nothing is visible under the engine's name before it has answered as the bundle did where it was exported, or, where an
-export could not try the model, before its own answers are written down.
+Nothing is visible under the name of ONNX Runtime's engine before it has answered as the bundle did where it was
+exported, or, where an export could not try the model, before its own answers are written down. TensorRT's are built for
+machines that are elsewhere (`building_tensorrt.py`).
 """
 
 import os
@@ -14,15 +15,18 @@ from phiedge.engines.engine_record import BuiltEngine, EngineRecord
 from phiedge.engines.engine_writer import EngineWriter
 from phiedge.engines.onnxruntime import built
 from phiedge.engines.onnxruntime.opening import ort_dialect
+from phiedge.engines.tensorrt.library import RTX_BACKEND, TENSORRT_BACKEND
 from phiedge.engines.threads import check_threads, default_threads
-from phiedge.errors import BundleError, IntegrityError, UsageError, nearest
+from phiedge.errors import BundleError, UsageError, nearest
+from phiedge.pipeline.building_tensorrt import build_tensorrt
 from phiedge.pipeline.golden_questions import golden_questions
+from phiedge.pipeline.whole_bundle import require_whole
 from phiedge.progress import Progress, silent
 from phiedge.runtime import goldens
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
-BUILDABLE = (built.BACKEND,)
+BUILDABLE = (built.BACKEND, RTX_BACKEND, TENSORRT_BACKEND)
 
 
 def build(
@@ -30,23 +34,33 @@ def build(
     *,
     backend: str = built.BACKEND,
     threads: int | None = None,
+    sms: Sequence[int] | None = None,
     progress: Progress = silent,
-) -> BuiltEngine:
-    """Build the engine of `backend` for this machine into the bundle at `path`; one that is there is replaced.
+) -> list[BuiltEngine]:
+    """Build the engines of `backend` into the bundle at `path`; those of the same name that are there are replaced.
 
-    The bundle's files are checked first, so that an engine is never made of damaged ones. Raises `UsageError`,
-    `BundleError` (`IntegrityError`), `SessionError`.
+    For ONNX Runtime that is one for this machine, which is tried. For "tensorrt-rtx" they are for GPUs of the compute
+    capabilities `sms` (86 is 8.6), by default of the bundle's target; nothing of them runs here. The bundle's files are
+    checked first, so that an engine is never made of damaged ones. Raises `UsageError`, `BundleError`
+    (`IntegrityError`), `DeviceError` where memory is short, `MissingExtraError`, `SessionError`.
     """
     if backend not in BUILDABLE:
         close = nearest(backend, BUILDABLE) or list(BUILDABLE)
         raise UsageError(f"there is nothing to build for {backend!r}", remedy=f"use --backend {' or '.join(close)}")
-    threads = default_threads() if threads is None else threads
-    check_threads(threads)
-    bundle = Bundle.open(path)
+    if threads is not None:
+        check_threads(threads)
+    if backend != built.BACKEND:
+        return build_tensorrt(Bundle.open(path), backend=backend, sms=sms, threads=threads, progress=progress)
+    if sms is not None:
+        raise UsageError(f"--sm is of GPUs; --backend {backend} builds for a processor", remedy="leave --sm out")
+    return [_build_for_processor(Bundle.open(path), default_threads() if threads is None else threads, progress)]
+
+
+def _build_for_processor(bundle: Bundle, threads: int, progress: Progress) -> BuiltEngine:
     ort_dialect(bundle)
     with EngineWriter(bundle, built.ENGINE_NAME) as writer:
         writer.require_space(built.engine_bytes(bundle))
-        _require_whole(bundle, progress)
+        require_whole(bundle, progress)
         built.save_graphs(bundle, writer.path, threads=threads, progress=progress)
         named = _try(bundle, writer, threads, progress)
         return writer.commit(lambda files: _describe(bundle, files, named), progress)
@@ -54,16 +68,6 @@ def build(
 
 def _describe(bundle: Bundle, files: Mapping[str, FileEntry], named: str | None) -> EngineRecord:
     return built.describe(bundle, files, goldens=named, phiedge_version=__version__)
-
-
-def _require_whole(bundle: Bundle, progress: Progress) -> None:
-    problems = bundle.check_files(progress)
-    if problems:
-        first = problems[0]
-        raise IntegrityError(
-            f"{bundle.path} is not as it was written: {first.path} is {first.kind} ({first.detail})",
-            remedy="copy or export the bundle again",
-        )
 
 
 def _try(bundle: Bundle, writer: EngineWriter, threads: int, progress: Progress) -> str | None:

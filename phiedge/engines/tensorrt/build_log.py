@@ -6,10 +6,12 @@ became one kernel that has its mask, and whether caches are written in place. Th
 reads what 1.7.1 writes, and refuses a log in which it does not find it.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from phiedge.bundle.record import decode, encode
 from phiedge.errors import BundleError
 
 _KERNEL = re.compile(
@@ -19,6 +21,7 @@ _OPERAND = re.compile(r"\{ Name: (?P<name>.+?)(?: \[profile \d+\])?, Dimensions:
 _PROFILE = re.compile(r"_myl(\d+)_\d+( \[profile \d+\])?$")
 _ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 _WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
+_AGAIN = "build the engine again: phiedge build"
 _REMEDY = "build with a TensorRT-RTX that phiedge was tested with, which is 1.7"
 
 
@@ -68,6 +71,27 @@ class BuildLog:
 
     profiles: tuple[ProfileLog, ...]
     weights_bytes: int
+
+    def to_json(self) -> str:
+        """The text that lies beside an engine; the same engine gives the same."""
+        return json.dumps(encode(self), separators=(",", ":")) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "BuildLog":
+        """Read what `to_json` wrote. Raises `BundleError` for anything else."""
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"what was told of the engine's layers is not JSON: {error}", remedy=_AGAIN) from error
+        try:
+            return decode(BuildLog, value, "what was told of the engine's layers")
+        except BundleError as error:
+            raise BundleError(error.message, remedy=_AGAIN) from error
+
+
+def tells_of_layers(line: str) -> bool:
+    """Whether `read_log` would look at this line; a build says a hundred times as many others."""
+    return bool(_KERNEL.match(line) or _ACTIVATIONS.search(line) or _WEIGHTS.search(line))
 
 
 def read_log(lines: Iterable[str]) -> BuildLog:
