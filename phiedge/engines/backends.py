@@ -1,12 +1,19 @@
 """The backends by name, each imported only when it is opened.
 
-Where none is asked for, the bundle's target and what is installed choose: a bundle for a GPU opens on CUDA where ONNX
-Runtime has it, anything else on the CPU. That choice never looks at the driver: a machine that has the package and not
-the rest is told what it lacks, instead of answering slowly.
+Where none is asked for, the bundle and what is installed choose:
+
+1. TensorRT or TensorRT-RTX, where the bundle has an engine of it and this Python has what runs one: the library and
+   pycuda. An engine is in a bundle because somebody built it, so that it is used.
+2. ONNX Runtime on CUDA, where the bundle was made for a GPU that it can use.
+3. ONNX Runtime on the CPU.
+
+That choice never looks at the driver: a machine that has the packages and not the rest is told what it lacks, instead
+of answering slowly. A machine that only builds engines ahead of time needs no pycuda, and answers on its processor.
 """
 
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 
 from phiedge.bundle import Bundle
 from phiedge.engines.engine_record import BuiltEngine
@@ -16,13 +23,21 @@ from phiedge.errors import UsageError, nearest
 DEFAULT_BACKEND = "onnxruntime"
 GPU_BACKEND = "onnxruntime-cuda"
 OPENVINO_BACKEND = "openvino"
+TENSORRT_BACKEND = "tensorrt"
+RTX_BACKEND = "tensorrt-rtx"
 
 # Where each backend's `open_engines(bundle, *, backend, threads, capacity, engine)` is.
 BACKENDS = {
     DEFAULT_BACKEND: "phiedge.engines.onnxruntime.opening",
     GPU_BACKEND: "phiedge.engines.onnxruntime.cuda",
     OPENVINO_BACKEND: "phiedge.engines.openvino.opening",
+    TENSORRT_BACKEND: "phiedge.engines.tensorrt.opening",
+    RTX_BACKEND: "phiedge.engines.tensorrt.opening",
 }
+
+# What running an engine of TensorRT takes, and what its engines' directories begin with. The one that measures its
+# kernels on the device comes first.
+_TENSORRT_MODULES = {TENSORRT_BACKEND: ("tensorrt", "pycuda"), RTX_BACKEND: ("tensorrt_rtx", "pycuda")}
 
 
 def open_engines(
@@ -48,6 +63,14 @@ def check_backend(name: str) -> None:
 
 
 def default_backend(bundle: Bundle) -> str:
-    """The backend that suits the bundle's target and the packages of this machine."""
+    """The backend that suits the bundle and the packages of this machine."""
+    for name, modules in _TENSORRT_MODULES.items():
+        if _has_engine(bundle, name) and all(find_spec(module) for module in modules):
+            return name
     suits: Callable[[Bundle], bool] = import_module(BACKENDS[GPU_BACKEND]).suits
     return GPU_BACKEND if suits(bundle) else DEFAULT_BACKEND
+
+
+def _has_engine(bundle: Bundle, backend: str) -> bool:
+    """Whether the bundle has an engine of a TensorRT, for whatever GPU; it is not looked into."""
+    return any((bundle.path / "engines").glob(f"{backend}-sm*"))
