@@ -27,27 +27,27 @@ class LoadedEngine:
         self.library, self.path = library, path
         self._log = EngineLog(library.trt)
         self._runtime = library.trt.Runtime(self._log.listener)
-        self._engine = self._deserialised()
-        self.bindings: dict[str, Binding] = read_bindings(self._engine, library.trt, path)
+        self._cuda_engine = self._deserialised()
+        self.bindings: dict[str, Binding] = read_bindings(self._cuda_engine, library.trt, path)
         self._kept = kept
         self._cache: Any = None
         self._cache_config: Any = None
 
     def scratch_bytes(self, profile: int) -> int:
         """What the kernels of a profile need to work in."""
-        return aligned(int(self._engine.get_device_memory_size_for_profile_v2(profile)))
+        return aligned(int(self._cuda_engine.get_device_memory_size_for_profile_v2(profile)))
 
     @property
     def profiles(self) -> int:
         """How many profiles it has."""
-        return int(self._engine.num_optimization_profiles)
+        return int(self._cuda_engine.num_optimization_profiles)
 
     def check_in_place(self, pairs: Mapping[str, str]) -> None:
         """Raises `BundleError` where an output of `pairs` does not lie where the input beside it does."""
         if not self.library.capabilities.aliased_outputs:
             return
         for output, wanted in pairs.items():
-            found = self._engine.get_aliased_input_tensor(output)
+            found = self._cuda_engine.get_aliased_input_tensor(output)
             if found != wanted:
                 raise BundleError(
                     f"{self.path} writes {output} {f'over {found}' if found else 'into memory of its own'}; the cache "
@@ -63,9 +63,9 @@ class LoadedEngine:
         """
         strategy = self.library.trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if self.library.capabilities.runtime_cache:
-            context = self._engine.create_execution_context(self._config(strategy, records=records, varies=varies))
+            context = self._cuda_engine.create_execution_context(self._config(strategy, records=records, varies=varies))
         else:
-            context = self._engine.create_execution_context(strategy)
+            context = self._cuda_engine.create_execution_context(strategy)
         if context is None:
             raise self.failed("makes no execution context")
         return context
@@ -84,7 +84,7 @@ class LoadedEngine:
 
     def close(self) -> None:
         """Let go of the engine, after all of its contexts."""
-        del self._cache, self._cache_config, self._engine, self._runtime
+        del self._cache, self._cache_config, self._cuda_engine, self._runtime
 
     def _deserialised(self) -> Any:
         """Read from a mapped file: its pages go back to the system once the weights are on the device."""
@@ -99,7 +99,7 @@ class LoadedEngine:
 
     def _config(self, strategy: Any, *, records: bool, varies: bool) -> Any:
         trt = self.library.trt
-        config = self._engine.create_runtime_config()
+        config = self._cuda_engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
         graphs, kernels = trt.CudaGraphStrategy, trt.DynamicShapesKernelSpecializationStrategy
         config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE if records else graphs.DISABLED

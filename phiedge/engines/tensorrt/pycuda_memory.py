@@ -35,7 +35,7 @@ class PycudaMemory:
         self._driver = open_driver() if driver is None else driver
         self.errors: tuple[type[Exception], ...] = (cuda.Error,)
         cuda.init()
-        self._context = cuda.Device(0).retain_primary_context()
+        self._primary = cuda.Device(0).retain_primary_context()
         self._allocations: list[Any] = []
         self._pinned: list[Any] = []
         self._graphs: list[DriverGraph] = []
@@ -49,7 +49,7 @@ class PycudaMemory:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Put the context on this thread's stack, for as long as the block runs."""
-        self._context.push()
+        self._primary.push()
         try:
             yield
         finally:
@@ -122,7 +122,7 @@ class PycudaMemory:
             while self._pinned:
                 self._pinned.pop().base.free()
             del self._stream
-        self._context.detach()
+        self._primary.detach()
 
 
 class EventTimer:

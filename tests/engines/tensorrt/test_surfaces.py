@@ -34,6 +34,8 @@ BEHIND = {
     "IRuntimeConfig.create_runtime_cache": "runtime_cache",
     "IRuntimeConfig.set_runtime_cache": "runtime_cache",
     "IRuntimeConfig.get_runtime_cache": "runtime_cache",
+    "DynamicShapesKernelSpecializationStrategy": "runtime_cache",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": "runtime_cache",
     "IExecutionContext.is_stream_capturable": "stream_capturable",
     "EngineValidity": "engine_validity",
     "Runtime.get_engine_validity": "engine_validity",
@@ -50,6 +52,11 @@ OBJECTS = {
     "context": "IExecutionContext",
     "runtime_config": "IRuntimeConfig",
     "profile": "IOptimizationProfile",
+}
+OF_SELF = {
+    "self._runtime": "Runtime",
+    "self._cuda_engine": "ICudaEngine",
+    "self._context": "IExecutionContext",
 }
 MADE_BY = {
     "Builder": "Builder",
@@ -91,8 +98,11 @@ def of_its_objects(tree: ast.AST) -> Iterator[str]:
             continue
         made = dict(assigned(function))
         for node in ast.walk(function):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in made:
-                yield f"{made[node.value.id]}.{node.attr}"
+            owner = dotted(node.value) if isinstance(node, ast.Attribute) else None
+            if isinstance(node, ast.Attribute) and owner in made:
+                yield f"{made[owner]}.{node.attr}"
+            elif isinstance(node, ast.Attribute) and owner in OF_SELF:
+                yield f"{OF_SELF[owner]}.{node.attr}"
 
 
 def assigned(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
