@@ -1,7 +1,8 @@
 """The names that each TensorRT's Python module was seen to have, and stand-in modules that have exactly these.
 
 A surface was recorded by importing the module of that release: classes with their members, enums with their values.
-A stand-in computes nothing. A name outside its surface is an AttributeError, as it would be with that release.
+A stand-in computes nothing. A name outside its surface is an AttributeError, as it would be with that release, whether
+it is read or written.
 """
 
 import enum
@@ -54,7 +55,7 @@ def stand_in(name: str) -> ModuleType:
             vars(module)[title] = enum.IntEnum(title, dict(members))
     for title, names in recorded.classes.items():
         inner = {owned: _member(recorded, title, owned) for owned in names}
-        vars(module)[title] = type(title, (), {"__slots__": ("__dict__",), **inner})
+        vars(module)[title] = type(title, (), {**inner, "__init__": _nothing, "__setattr__": _set_member})
     for title in recorded.functions:
         vars(module)[title] = _nothing
     for title in recorded.values:
@@ -68,6 +69,14 @@ _DATA_TYPES = {"float32": "FLOAT", "float16": "HALF", "bfloat16": "BF16"}
 def _member(recorded: Surface, title: str, name: str) -> object:
     nested = recorded.enums.get(f"{title}.{name}")
     return _nothing if nested is None else enum.IntEnum(name, dict(nested))
+
+
+def _set_member(self: object, name: str, value: object) -> None:
+    """A class of the module's own takes no attribute that it does not have; one derived from it may."""
+    is_own = type(self).__mro__[1] is object
+    if is_own and not hasattr(type(self), name):
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    object.__setattr__(self, name, value)
 
 
 def _nothing(*arguments: object, **options: object) -> None:

@@ -29,13 +29,14 @@ BEHIND = {
     "IAttentionInputLayer": "attention",
     "ICudaEngine.get_aliased_input_tensor": "aliased_outputs",
     "ICudaEngine.create_runtime_config": "runtime_config",
+    "IRuntimeConfig.set_execution_context_allocation_strategy": "runtime_config",
     "CudaGraphStrategy": "cuda_graph_strategy",
     "IRuntimeConfig.cuda_graph_strategy": "cuda_graph_strategy",
+    "DynamicShapesKernelSpecializationStrategy": "runtime_cache",
+    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": "runtime_cache",
     "IRuntimeConfig.create_runtime_cache": "runtime_cache",
     "IRuntimeConfig.set_runtime_cache": "runtime_cache",
     "IRuntimeConfig.get_runtime_cache": "runtime_cache",
-    "DynamicShapesKernelSpecializationStrategy": "runtime_cache",
-    "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": "runtime_cache",
     "IExecutionContext.is_stream_capturable": "stream_capturable",
     "EngineValidity": "engine_validity",
     "Runtime.get_engine_validity": "engine_validity",
@@ -92,30 +93,29 @@ def of_the_module(tree: ast.AST) -> Iterator[str]:
 
 
 def of_its_objects(tree: ast.AST) -> Iterator[str]:
-    """`Class.member` for every use of a member of an object whose making can be seen in the same function."""
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef):
+    """`Class.member` for every use of a member of an object whose making can be seen in the same function or class."""
+    for scope in ast.walk(tree):
+        if not isinstance(scope, (ast.FunctionDef, ast.ClassDef)):
             continue
-        made = dict(assigned(function))
-        for node in ast.walk(function):
-            owner = dotted(node.value) if isinstance(node, ast.Attribute) else None
-            if isinstance(node, ast.Attribute) and owner in made:
-                yield f"{made[owner]}.{node.attr}"
-            elif isinstance(node, ast.Attribute) and owner in OF_SELF:
-                yield f"{OF_SELF[owner]}.{node.attr}"
+        made = {name: kind for name, kind in assigned(scope) if isinstance(scope, ast.FunctionDef) or "." in name}
+        for node in ast.walk(scope):
+            kind = made.get(dotted(node.value) or "") if isinstance(node, ast.Attribute) else None
+            if isinstance(node, ast.Attribute) and kind is not None:
+                yield f"{kind}.{node.attr}"
 
 
-def assigned(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
-    """The variables of a function that hold an object of TensorRT's, and the class of each."""
-    for argument in (*function.args.args, *function.args.kwonlyargs):
-        is_any = isinstance(argument.annotation, ast.Name) and argument.annotation.id == "Any"
-        if is_any and argument.arg in OBJECTS:
-            yield argument.arg, OBJECTS[argument.arg]
-    for node in ast.walk(function):
+def assigned(scope: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """The names in a function or class that hold an object of TensorRT's (`engine`, `self._engine`), and its class."""
+    for function in (node for node in ast.walk(scope) if isinstance(node, ast.FunctionDef)):
+        for argument in (*function.args.args, *function.args.kwonlyargs):
+            is_any = isinstance(argument.annotation, ast.Name) and argument.annotation.id == "Any"
+            if is_any and argument.arg in OBJECTS:
+                yield argument.arg, OBJECTS[argument.arg]
+    for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            maker, target = (dotted(node.value.func) or "").rpartition(".")[2], node.targets[0]
-            if maker in MADE_BY and isinstance(target, ast.Name):
-                yield target.id, MADE_BY[maker]
+            maker, name = (dotted(node.value.func) or "").rpartition(".")[2], dotted(node.targets[0])
+            if maker in MADE_BY and name is not None:
+                yield name, MADE_BY[maker]
 
 
 def used() -> dict[str, set[str]]:
@@ -171,6 +171,13 @@ def build(library: Any, network: Any, log: Log) -> None:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if library.trt.ILogger.Severity.ERROR: network.get_layer(0)
+
+class Loaded:
+    def __init__(self, runtime: Any) -> None:
+        self._engine = runtime.deserialize_cuda_engine(b"")
+
+    def size(self) -> int:
+        return self._engine.num_layers
 """
     tree = ast.parse(source)
     assert {*of_the_module(tree), *of_its_objects(tree)} == {
@@ -183,4 +190,6 @@ def build(library: Any, network: Any, log: Log) -> None:
         "Builder.create_builder_config",
         "IBuilderConfig.profiling_verbosity",
         "INetworkDefinition.get_layer",
+        "Runtime.deserialize_cuda_engine",
+        "ICudaEngine.num_layers",
     }
