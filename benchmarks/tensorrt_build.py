@@ -52,7 +52,7 @@ def _write_graphs(directory: Path) -> ModelConfig:
         write_graphs(
             checkpoint,
             precision=plan,
-            dialect="tensorrt",
+            dialects=["tensorrt"],
             max_context=CONTEXT,
             out_dir=directory,
             quantiser=RoundToNearest(),
@@ -77,7 +77,7 @@ def _build(directory: Path, part: str, sm: str, config: ModelConfig, builder: st
     log = read_log((directory / "builder.log").read_text(encoding="utf-8").split("\n"))
     if part == "decoder":
         check_decoder_log(log, layers=config.num_layers, capacity=CONTEXT)
-    data_bytes = (directory / f"{part}.tensorrt.onnx.data").stat().st_size
+    data_bytes = (directory / f"{part}.data").stat().st_size
     return {**measured, "weights_bytes_in_bundle": data_bytes, **_told(log)}
 
 

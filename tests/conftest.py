@@ -68,10 +68,18 @@ MANIFEST = Manifest(
         lm_head="int8",
         embed_tokens="float32",
         norms="float32",
-        activations="float32",
         group_size=32,
+        codes="offset",
     ),
-    dialects={"ort": Dialect(vision="vision.ort.onnx", decoder="decoder.ort.onnx", opset=21, max_context=64)},
+    dialects={
+        "ort": Dialect(
+            vision="vision.ort.onnx",
+            decoder="decoder.ort.onnx",
+            opset=21,
+            max_context=64,
+            activations="float32",
+        )
+    },
     embed_tokens=Table(file="embed_tokens.bin", dtype="float32", shape=(16, 8)),
     positions=Table(file="position_table.bin", dtype="float32", shape=(4, 4)),
     tokenizer="tokenizer.json",
@@ -196,7 +204,7 @@ def _export_oracle(destination: Path, precision: str) -> Bundle:
             MANIFEST,
             facts=checkpoint.config.facts(),
             precision=plan.record(embed_tokens=written.embed_tokens.dtype),
-            dialects={written.dialect: written.graphs},
+            dialects=written.dialects,
             embed_tokens=written.embed_tokens,
             positions=written.positions,
         )

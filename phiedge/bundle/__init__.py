@@ -1,8 +1,8 @@
 """The bundle: one portable folder with everything that a device needs, every file hashed in `manifest.json`.
 
     manifest.json            schema version, provenance, the model's facts, precision, and the hash of every file
-    vision.<dialect>.onnx    patches and position embeddings to rows of features; weights in vision.<dialect>.onnx.data
-    decoder.<dialect>.onnx   embeddings and cache to the last token's logits; weights in decoder.<dialect>.onnx.data
+    vision.<dialect>.onnx    patches and position embeddings to rows of features; weights in vision.data
+    decoder.<dialect>.onnx   embeddings and cache to the last token's logits; weights in decoder.data, for all dialects
     embed_tokens.bin         the embedding table, to be memory-mapped; position_table.bin likewise
     tokenizer.json, chat_template.jinja
     goldens.npz, quantization.json
@@ -22,6 +22,7 @@ from phiedge.bundle.manifest import (
     ModelSource,
     Precision,
     Table,
+    data_name,
 )
 from phiedge.bundle.reading import Bundle, Problem, hash_file
 from phiedge.bundle.writing import BundleWriter
@@ -40,5 +41,6 @@ __all__ = [
     "Precision",
     "Problem",
     "Table",
+    "data_name",
     "hash_file",
 ]

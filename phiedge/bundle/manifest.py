@@ -16,7 +16,7 @@ from phiedge.bundle.paths import check_relative
 from phiedge.bundle.record import Json, decode, encode
 from phiedge.errors import BundleError, IntegrityError, SchemaError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
@@ -62,7 +62,10 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """How each part is stored or computed; `group_size` counts the weights along K that share a scale."""
+    """How each part is stored; `group_size` counts the weights along K that share a scale.
+
+    `codes` says how integers are: "offset" from 0 up, or "signed", in two's complement; None where there are none.
+    """
 
     name: str
     vision: str
@@ -71,8 +74,8 @@ class Precision:
     lm_head: str
     embed_tokens: str
     norms: str
-    activations: str
     group_size: int | None
+    codes: str | None
 
     def __post_init__(self) -> None:
         _require(self.group_size is None or self.group_size >= 1, f"group_size must be positive, not {self.group_size}")
@@ -80,16 +83,25 @@ class Precision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """The two graphs written for one family of engines; `max_context` is the most positions that they can address."""
+    """The two graphs written for one family of engines; `max_context` is the most positions that they can address.
+
+    `activations` is the type that they compute in, and that caches are of.
+    """
 
     vision: str
     decoder: str
     opset: int
     max_context: int
+    activations: str
 
     def __post_init__(self) -> None:
         _require(self.opset >= 1, f"opset must be positive, not {self.opset}")
         _require(self.max_context >= 1, f"max_context must be positive, not {self.max_context}")
+
+
+def data_name(graph: str) -> str:
+    """The file of a graph's weights, which the graphs of other dialects share: `decoder.data` of any decoder."""
+    return f"{graph.partition('.')[0]}.data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +175,8 @@ class Manifest:
         return max((dialect.max_context for dialect in self.dialects.values()), default=0)
 
     def graph_files(self, graph: str) -> dict[str, FileEntry]:
-        """A graph and its weights, which lie in files named after it."""
-        return {name: entry for name, entry in self.files.items() if name == graph or name.startswith(f"{graph}.")}
+        """A graph and the file of its weights."""
+        return {name: self.files[name] for name in (graph, data_name(graph)) if name in self.files}
 
     def named_files(self) -> dict[str, str]:
         """The files that the manifest gives a role, by the place where it does so."""
@@ -196,7 +208,7 @@ class Manifest:
         if not isinstance(value, dict):
             raise BundleError("the manifest is not a JSON object", remedy="export the bundle again")
         version = value.get("schema_version")
-        if isinstance(version, int):
+        if isinstance(version, int) and not isinstance(version, bool):
             _check_schema(version)
         seal = value.get("seal")
         manifest = decode(Manifest, {key: item for key, item in value.items() if key != "seal"}, "the manifest")
@@ -231,8 +243,13 @@ def _check_schema(version: int) -> None:
             f"written by a newer phiedge (schema {version}, this one reads {SCHEMA_VERSION})",
             remedy="pip install --upgrade phiedge",
         )
-    if version < SCHEMA_VERSION:
+    if version < 1:
         raise SchemaError(f"schema {version} does not exist; this phiedge reads {SCHEMA_VERSION}")
+    if version < SCHEMA_VERSION:
+        raise SchemaError(
+            f"written by an older phiedge (schema {version}, this one reads {SCHEMA_VERSION})",
+            remedy="export the bundle again",
+        )
 
 
 def _require(holds: bool, message: str) -> None:

@@ -16,7 +16,7 @@ from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from phiedge.bundle import Bundle
+    from phiedge.bundle import Bundle, Manifest
 
 app = verb_app()
 
@@ -165,7 +165,7 @@ def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
         ("decoder", parts.decoder + group),
         ("lm_head", parts.lm_head + (group if parts.lm_head.startswith("int") else "")),
         ("embeddings", parts.embed_tokens),
-        ("activations", parts.activations),
+        *(("computed in", told) for told in _told_activations(manifest)),
         ("context", f"{manifest.max_context} tokens"),
         ("size", f"{size_bytes / 1e6:,.1f} MB in {len(manifest.files)} files"),
     ]
@@ -177,6 +177,14 @@ def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"written to {output}")
+
+
+def _told_activations(manifest: "Manifest") -> list[str]:
+    """A line for each type that graphs of the bundle compute in, with their dialects."""
+    by_type: dict[str, list[str]] = {}
+    for name, dialect in manifest.dialects.items():
+        by_type.setdefault(dialect.activations, []).append(name)
+    return [f"{activations} ({', '.join(names)})" for activations, names in by_type.items()]
 
 
 def _told_agreement(agreement: dict[str, Any]) -> str:

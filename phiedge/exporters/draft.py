@@ -24,6 +24,10 @@ class GraphDraft:
     def graph(self) -> ir.Graph:
         return self.model.graph
 
+    def copy(self) -> "GraphDraft":
+        """Another draft of the same graph, for another dialect to rewrite."""
+        return GraphDraft(model=self.model.clone(), fills=dict(self.fills))
+
     def sources(self) -> list[str]:
         """The checkpoint tensors that this graph consumes."""
         return [fill.source for fill in self.fills.values() if fill.source is not None]

@@ -2,7 +2,9 @@
 
     trace -> draft -> dialect passes -> names -> lay out -> stream the weights -> save
 
-Nothing here opens or closes the bundle, hashes files or judges accuracy.
+The graphs of all dialects are drafted before the first weight is read: what they have in common is then written once,
+into one file for the vision graphs and one for the decoders, in one pass over the source. Nothing here opens or closes
+the bundle, hashes files or judges accuracy.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from phiedge.bundle import Dialect, FileEntry, Table
+from phiedge.bundle import Dialect, FileEntry, Table, data_name
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
@@ -22,7 +24,7 @@ from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt
 from phiedge.exporters.draft import GraphDraft, check_consumed, draft_graph
 from phiedge.exporters.journal import Journal
 from phiedge.exporters.node_names import name_nodes
-from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.precision import PrecisionPlan, for_tensorrt
 from phiedge.exporters.quantised import QuantisedTensor, Quantiser
 from phiedge.exporters.rotary import rotary_tables
 from phiedge.exporters.source import ModelSource
@@ -37,16 +39,19 @@ from phiedge.progress import Progress, silent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectPasses:
-    """What a dialect does to the two graphs, and the opset that they then are of."""
+    """A dialect: its opset, its form of a plan (other types, the same weights), and what it does to the graphs."""
 
     opset: int
+    plan: Callable[[PrecisionPlan], PrecisionPlan]
     vision: Callable[[GraphDraft, PrecisionPlan], None]
     decoder: Callable[[GraphDraft, PrecisionPlan], None]
 
 
 DIALECTS = {
-    "ort": DialectPasses(opset=OPSET, vision=to_ort_vision, decoder=to_ort_decoder),
-    "tensorrt": DialectPasses(opset=TENSORRT_OPSET, vision=to_tensorrt_vision, decoder=to_tensorrt_decoder),
+    "ort": DialectPasses(opset=OPSET, plan=lambda plan: plan, vision=to_ort_vision, decoder=to_ort_decoder),
+    "tensorrt": DialectPasses(
+        opset=TENSORRT_OPSET, plan=for_tensorrt, vision=to_tensorrt_vision, decoder=to_tensorrt_decoder
+    ),
 }
 
 
@@ -58,8 +63,7 @@ class GraphFacts:
     written; `quantised` is in the order of the forward pass.
     """
 
-    dialect: str
-    graphs: Dialect
+    dialects: Mapping[str, Dialect]
     embed_tokens: Table
     positions: Table
     quantised: tuple[QuantisedTensor, ...]
@@ -82,7 +86,7 @@ def write_graphs(
     source: ModelSource,
     *,
     precision: PrecisionPlan,
-    dialect: str = "ort",
+    dialects: Sequence[str] = ("ort",),
     max_context: int,
     out_dir: Path,
     quantiser: Quantiser,
@@ -90,29 +94,25 @@ def write_graphs(
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
-    """Write both graphs with their weights and the host's two tables into `out_dir`; same input, same bytes.
+    """Write both graphs of every dialect, their weights and the host's two tables; same input, same bytes.
 
     `require_space` is called with the bytes that weights and tables take before any is written, and may refuse them.
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
     precision, `TensorError` for weights that are not finite.
     """
     config = source.config
-    _check_request(config, dialect, max_context)
-    with progress.task("trace", 2, "graphs") as advance:
-        vision = draft_vision(config, precision)
-        DIALECTS[dialect].vision(vision, precision)
-        advance(1)
-        decoder = draft_decoder(config, precision, max_context=max_context)
-        DIALECTS[dialect].decoder(decoder, precision)
-        advance(1)
+    _check_request(config, dialects, max_context)
+    graphs = _draft(config, precision, dialects, max_context, progress)
     used = [name for name, spec in config.tensors().items() if spec.used]
-    check_consumed([*vision.sources(), *decoder.sources(), EMBEDDING_TABLE, POSITION_TABLE], used)
+    for dialect in dialects:
+        consumed = [name for graph in _names(dialect) for name in graphs[graph].sources()]
+        check_consumed([*consumed, EMBEDDING_TABLE, POSITION_TABLE], used)
 
     embed_tokens, embed_fill = embeddings(source)
     position_table, position_fill = positions(source)
-    graphs = {f"{draft.graph.name}.{dialect}.onnx": draft for draft in (vision, decoder)}
-    fills: dict[str, Sequence[Fill]] = {embed_tokens.file: [embed_fill], position_table.file: [position_fill]}
-    fills |= {_data_name(name): list(draft.fills.values()) for name, draft in graphs.items()}
+    fills: dict[str, list[Fill]] = {embed_tokens.file: [embed_fill], position_table.file: [position_fill]}
+    for name, draft in graphs.items():
+        fills.setdefault(data_name(name), []).extend(draft.fills.values())
     ranks = {name: rank for rank, name in enumerate(source.names())}
     data_files = [DataFile.lay_out(name, of_file, ranks) for name, of_file in fills.items()]
     journal = None
@@ -125,21 +125,53 @@ def write_graphs(
     offsets = {file.name: file.offsets for file in data_files}
     for name, draft in graphs.items():
         name_nodes(draft.graph)
-        save_graph(draft, out_dir / name, offsets[_data_name(name)])
+        save_graph(draft, out_dir / name, offsets[data_name(name)])
     places = {name: place for place, name in enumerate(used)}
     return GraphFacts(
-        dialect=dialect,
-        graphs=Dialect(
-            vision=f"vision.{dialect}.onnx",
-            decoder=f"decoder.{dialect}.onnx",
-            opset=DIALECTS[dialect].opset,
-            max_context=max_context,
-        ),
+        dialects={dialect: _describe(dialect, precision, max_context) for dialect in dialects},
         embed_tokens=embed_tokens,
         positions=position_table,
         quantised=tuple(sorted(written.rows, key=lambda row: places[row.name])),
         files=(*fills, *graphs),
         entries=written.entries,
+    )
+
+
+def _draft(
+    config: ModelConfig, precision: PrecisionPlan, dialects: Sequence[str], max_context: int, progress: Progress
+) -> dict[str, GraphDraft]:
+    """The graphs of all dialects by the names of their files. Dialects that compute in the same types share a trace."""
+    traced: dict[tuple[str, str], tuple[GraphDraft, GraphDraft]] = {}
+    graphs: dict[str, GraphDraft] = {}
+    with progress.task("trace", 2 * len(dialects), "graphs") as advance:
+        for dialect in dialects:
+            passes = DIALECTS[dialect]
+            plan = passes.plan(precision)
+            types = (plan.activations, plan.norms)
+            if types not in traced:
+                traced[types] = draft_vision(config, plan), draft_decoder(config, plan, max_context=max_context)
+            vision, decoder = (draft.copy() for draft in traced[types])
+            passes.vision(vision, plan)
+            advance(1)
+            passes.decoder(decoder, plan)
+            advance(1)
+            graphs |= dict(zip(_names(dialect), (vision, decoder), strict=True))
+    return graphs
+
+
+def _names(dialect: str) -> tuple[str, str]:
+    return f"vision.{dialect}.onnx", f"decoder.{dialect}.onnx"
+
+
+def _describe(dialect: str, precision: PrecisionPlan, max_context: int) -> Dialect:
+    vision, decoder = _names(dialect)
+    passes = DIALECTS[dialect]
+    return Dialect(
+        vision=vision,
+        decoder=decoder,
+        opset=passes.opset,
+        max_context=max_context,
+        activations=passes.plan(precision).activations,
     )
 
 
@@ -163,8 +195,8 @@ def save_graph(draft: GraphDraft, path: Path, offsets: Mapping[str, int]) -> Non
     """Write `path`, whose weights lie at `offsets` of the file beside it."""
     for slot in (slot for fill in draft.fills.values() for slot in fill.slots):
         draft.graph.initializers[slot.name].const_value = ir.ExternalTensor(
-            _data_name(path.name),
-            offsets[slot.name],
+            data_name(path.name),
+            offsets[slot.key],
             slot.size_bytes,
             slot.dtype,
             shape=ir.Shape(slot.shape),
@@ -174,10 +206,6 @@ def save_graph(draft: GraphDraft, path: Path, offsets: Mapping[str, int]) -> Non
     unfilled = [name for name, value in draft.graph.initializers.items() if value.const_value is None]
     assert not unfilled, f"weights without a fill: {unfilled}"
     ir.save(draft.model, path)
-
-
-def _data_name(graph_name: str) -> str:
-    return f"{graph_name}.data"
 
 
 def _key(
@@ -198,10 +226,11 @@ def _key(
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _check_request(config: ModelConfig, dialect: str, max_context: int) -> None:
-    if dialect not in DIALECTS:
-        close = nearest(dialect, DIALECTS) or list(DIALECTS)
-        raise UsageError(f"unknown dialect {dialect!r}", remedy=f"use {' or '.join(close)}")
+def _check_request(config: ModelConfig, dialects: Sequence[str], max_context: int) -> None:
+    for dialect in dialects:
+        if dialect not in DIALECTS:
+            close = nearest(dialect, DIALECTS) or list(DIALECTS)
+            raise UsageError(f"unknown dialect {dialect!r}", remedy=f"use {' or '.join(close)}")
     if not 1 <= max_context <= config.max_position_embeddings:
         raise UsageError(
             f"a context of {max_context} tokens: the model has positions for 1 to {config.max_position_embeddings}",

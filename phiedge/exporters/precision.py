@@ -1,12 +1,16 @@
 """What each part of the model is stored and computed as, by the name of a precision.
 
-| name | target    | vision, projector                | decoder linears | lm_head     | activations, caches |
-|------|-----------|----------------------------------|-----------------|-------------|---------------------|
-| fp32 | any       | float32                          | float32         | float32     | float32             |
-| fp16 | any       | float16                          | float16         | float16     | float16             |
-| int4 | CPU, Jetson | stored float16, computed float32 | int4 groups   | int8 groups | float32             |
-| int4 | other GPUs | float16                         | int4 groups     | int8 groups | float16             |
-| int4 | TensorRT   | float16                         | int4 groups     | int4 groups | float16             |
+| name | target     | vision, projector                | decoder linears | lm_head     | activations, caches |
+|------|------------|----------------------------------|-----------------|-------------|---------------------|
+| fp32 | any        | float32                          | float32         | float32     | float32             |
+| fp16 | any        | float16                          | float16         | float16     | float16             |
+| int4 | CPU        | stored float16, computed float32 | int4 groups     | int8 groups | float32             |
+| int4 | Jetson     | stored float16, computed float32 | int4 groups     | int4 groups | float32             |
+| int4 | other GPUs | float16                          | int4 groups     | int4 groups | float16             |
+
+That is what the `ort` dialect computes in. TensorRT computes everything that is not float32 in float16
+(`for_tensorrt`), from the same stored weights: a bundle has every weight once, whatever number of dialects. So the
+head of a GPU's bundle is int4, as TensorRT has no product that reads weights of 8 bits as they are stored.
 
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
@@ -25,6 +29,8 @@ from phiedge.bundle import Precision
 from phiedge.errors import UsageError
 
 FloatType: TypeAlias = Literal["float32", "float16"]
+# How integers are stored: with an offset, from 0 up, as ONNX Runtime wants them, or in two's complement, as TensorRT.
+Codes: TypeAlias = Literal["offset", "signed"]
 GROUP_SIZES = (128, 64, 32)
 JETSON_SM = (87, 110)  # their engine is TensorRT; their graphs for ONNX Runtime run where the bundle is tried, on a CPU
 FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
@@ -42,6 +48,7 @@ class PrecisionPlan:
     norms: FloatType
     activations: FloatType
     group_size: int | None
+    codes: Codes | None
 
     def __post_init__(self) -> None:
         if self.group_size is not None and self.group_size not in GROUP_SIZES:
@@ -50,6 +57,8 @@ class PrecisionPlan:
                 remedy=f"use one of {', '.join(map(str, GROUP_SIZES))}",
             )
         assert (self.group_size is None) == (self.decoder != "int4"), "grouped weights and group_size go together"
+        assert (self.group_size is None) == (self.codes is None), "grouped weights and codes go together"
+        assert self.codes != "signed" or self.lm_head == "int4", "only codes of 4 bits are stored with a sign"
 
     @property
     def for_cuda(self) -> bool:
@@ -76,8 +85,8 @@ class PrecisionPlan:
             lm_head=self.lm_head,
             embed_tokens=embed_tokens,
             norms=self.norms,
-            activations=self.activations,
             group_size=self.group_size,
+            codes=self.codes,
         )
 
 
@@ -90,6 +99,7 @@ FP32 = PrecisionPlan(
     norms="float32",
     activations="float32",
     group_size=None,
+    codes=None,
 )
 FP16 = PrecisionPlan(
     name="fp16",
@@ -100,6 +110,7 @@ FP16 = PrecisionPlan(
     norms="float32",
     activations="float16",
     group_size=None,
+    codes=None,
 )
 INT4 = PrecisionPlan(
     name="int4",
@@ -110,6 +121,7 @@ INT4 = PrecisionPlan(
     norms="float32",
     activations="float32",
     group_size=32,
+    codes="offset",
 )
 PLANS = {plan.name: plan for plan in (FP32, FP16, INT4)}
 
@@ -144,7 +156,9 @@ def choose_precision(
         return PrecisionChoice(plan=plan)
     if group_size is None:
         group_size = 128 if sm is not None else _largest_group(widths)
-    plan = replace(plan, group_size=group_size, activations=_int4_activations(sm))
+    plan = replace(plan, group_size=group_size)
+    if sm is not None:
+        plan = replace(for_tensorrt(plan), activations=_int4_activations(sm))
     wants_fp8 = name == "auto" and sm in FP8_SM
     note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
@@ -156,7 +170,9 @@ def for_tensorrt(plan: PrecisionPlan) -> PrecisionPlan:
     TensorRT has no product that reads weights of 8 bits as they are stored: it would write them out in float16 for
     every token, and read them again.
     """
-    return plan if plan.group_size is None else replace(plan, lm_head="int4", activations="float16")
+    if plan.group_size is None:
+        return plan
+    return replace(plan, lm_head="int4", activations="float16", codes="signed")
 
 
 def _largest_group(widths: Collection[int]) -> int:
@@ -164,6 +180,6 @@ def _largest_group(widths: Collection[int]) -> int:
     return next((size for size in GROUP_SIZES if all(width % size == 0 for width in widths)), GROUP_SIZES[-1])
 
 
-def _int4_activations(sm: int | None) -> FloatType:
-    """What int4 weights are multiplied with on a GPU of compute capability `sm`, or on a CPU."""
-    return "float32" if sm is None or sm in JETSON_SM else "float16"
+def _int4_activations(sm: int) -> FloatType:
+    """What ONNX Runtime multiplies int4 weights with for a GPU of compute capability `sm`."""
+    return "float32" if sm in JETSON_SM else "float16"

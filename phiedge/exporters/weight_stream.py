@@ -185,7 +185,7 @@ class _Tensor:
         self._output = output
         self._waiting: list[list[Array]] = [[] for _ in fill.slots[1:]]
         self._errors: list[RowErrors] = []
-        output.pad_to(file.offsets[fill.slots[0].name])
+        output.pad_to(file.offsets[fill.slots[0].key])
 
     def add(self, parts: tuple[Array, ...], errors: RowErrors | None) -> int:
         """Take the next rows; return how many bytes were written."""
@@ -200,10 +200,10 @@ class _Tensor:
         """Write what waited; return how many bytes that was."""
         written_bytes = 0
         for slot, parts in zip(self.fill.slots[1:], self._waiting, strict=True):
-            self._output.pad_to(self._file.offsets[slot.name])
+            self._output.pad_to(self._file.offsets[slot.key])
             written_bytes += sum(self._output.append(part) for part in parts)
         last = self.fill.slots[-1]
-        assert self._output.size_bytes == self._file.offsets[last.name] + last.size_bytes, f"{last.name} is not full"
+        assert self._output.size_bytes == self._file.offsets[last.key] + last.size_bytes, f"{last.key} is not full"
         return written_bytes
 
     def row(self, fill: GroupedFill, method: str) -> QuantisedTensor:

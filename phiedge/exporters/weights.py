@@ -38,6 +38,12 @@ class Slot:
     name: str
     dtype: ir.DataType
     shape: tuple[int, ...]
+    content: str = ""  # another's key, where the same bytes are read under another type or name
+
+    @property
+    def key(self) -> str:
+        """What names the bytes: graphs whose slots have one key share them."""
+        return self.content or f"{self.name} {self.dtype.name}"
 
     @property
     def size_bytes(self) -> int:
@@ -125,9 +131,10 @@ def _cast(rows: StoredRows, dtype: ir.DataType) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """A file of slots: `fills` in the order in which they are written, and where each slot begins.
+    """A file of slots: `fills` in the order in which they are written, and where each slot begins, by its key.
 
-    Computed values come first, then the tensors in the order of the source.
+    Computed values come first, then the tensors in the order of the source. Fills of several graphs may be laid out
+    together; what they have in common is written once.
     """
 
     name: str
@@ -138,12 +145,22 @@ class DataFile:
     @staticmethod
     def lay_out(name: str, fills: Sequence[Fill], ranks: Mapping[str, int]) -> "DataFile":
         """Lay out `fills`; `ranks` is the place of every tensor in the source."""
-        ordered = sorted(fills, key=lambda fill: -1 if fill.source is None else ranks[fill.source])
+        ordered = sorted(_once(fills), key=lambda fill: -1 if fill.source is None else ranks[fill.source])
         offsets: dict[str, int] = {}
         end = 0
         for slot in (slot for fill in ordered for slot in fill.slots):
             align = PAGE_BYTES if slot.size_bytes >= ALIGN_THRESHOLD_BYTES else ALIGN_BYTES
-            assert slot.name not in offsets, f"{slot.name} has two fills"
-            offsets[slot.name] = -(-end // align) * align
-            end = offsets[slot.name] + slot.size_bytes
+            assert slot.key not in offsets, f"{slot.key} has two fills"
+            offsets[slot.key] = -(-end // align) * align
+            end = offsets[slot.key] + slot.size_bytes
         return DataFile(name=name, fills=tuple(ordered), offsets=offsets, size_bytes=end)
+
+
+def _once(fills: Sequence[Fill]) -> list[Fill]:
+    """The fills without those that write what another does. A tensor of the source is stored in one form only."""
+    kept: dict[str, Fill] = {}
+    for fill in fills:
+        keys = [slot.key for slot in fill.slots]
+        first = kept.setdefault(fill.source or keys[0], fill)
+        assert keys == [slot.key for slot in first.slots], f"{fill.source} is wanted as {first.slots} and {fill.slots}"
+    return list(kept.values())

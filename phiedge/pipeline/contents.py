@@ -4,7 +4,7 @@ Goldens and the report come on top (`exporting.py`): they need a bundle that run
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,10 +22,21 @@ from phiedge.progress import Progress, silent
 _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch")
 
 
+def dialects_for(device: Device, plan: PrecisionPlan) -> tuple[str, ...]:
+    """The dialects of a bundle for `device`: ONNX Runtime's always, as that runs wherever the bundle is tried.
+
+    TensorRT has no attention in float32, so a bundle at fp32 is for ONNX Runtime alone.
+    """
+    if device.sm is None or plan.activations == plan.decoder == "float32":
+        return ("ort",)
+    return ("ort", "tensorrt")
+
+
 def write_contents(
     source: sources.ModelSource,
     plan: PrecisionPlan,
     *,
+    dialects: Sequence[str] = ("ort",),
     max_context: int,
     directory: Path,
     notice: Callable[[str], None] | None = None,
@@ -39,6 +50,7 @@ def write_contents(
     written = write_graphs(
         source,
         precision=plan,
+        dialects=dialects,
         max_context=max_context,
         out_dir=directory,
         quantiser=RoundToNearest(),
@@ -70,7 +82,7 @@ def describe(
         ),
         facts=source.config.facts(),
         precision=plan.record(embed_tokens=written.embed_tokens.dtype),
-        dialects={written.dialect: written.graphs},
+        dialects=written.dialects,
         embed_tokens=written.embed_tokens,
         positions=written.positions,
         tokenizer=TOKENIZER_FILE,
@@ -91,7 +103,7 @@ def redescribe(manifest: Manifest, plan: PrecisionPlan, written: GraphFacts) -> 
     return replace(
         manifest,
         precision=plan.record(embed_tokens=written.embed_tokens.dtype),
-        dialects={written.dialect: written.graphs},
+        dialects=written.dialects,
         embed_tokens=written.embed_tokens,
         positions=written.positions,
     )

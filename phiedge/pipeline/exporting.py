@@ -17,7 +17,7 @@ from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_che
 from phiedge.exporters.precision import choose_precision
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
-from phiedge.pipeline.contents import describe, write_contents
+from phiedge.pipeline.contents import describe, dialects_for, write_contents
 from phiedge.pipeline.golden_questions import golden_questions
 from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial
 from phiedge.progress import Progress, silent
@@ -64,6 +64,7 @@ def export(
         written = write_contents(
             source,
             choice.plan,
+            dialects=dialects_for(device, choice.plan),
             max_context=max_context,
             directory=writer.path,
             notice=notice if writer.resumable else None,

@@ -163,7 +163,7 @@ def check(bundle: Bundle, *, backend: str | None = None, progress: Progress = si
 
 def compare(session: "Session", goldens: Sequence[Golden], progress: Progress = silent) -> list[GoldenCheck]:
     """Run every golden in an open session and compare the logits."""
-    tolerance = _tolerance(session.bundle.manifest.precision)
+    tolerance = _tolerance(session.bundle.manifest.precision, session.activations)
     rows = []
     with progress.task("compare", len(goldens), "goldens") as advance:
         for golden in goldens:
@@ -195,10 +195,10 @@ def _compare(golden: Golden, found: npt.NDArray[np.float32], tolerance: float) -
     return GoldenCheck(name=name, max_abs_diff=difference, tolerance=tolerance, ok=difference <= tolerance)
 
 
-def _tolerance(precision: Precision) -> float:
+def _tolerance(precision: Precision, activations: str) -> float:
     if precision.group_size is not None:
         return _TOLERANCE_GROUPED
-    return _TOLERANCE_FLOAT16 if precision.activations == "float16" else _TOLERANCE_FLOAT32
+    return _TOLERANCE_FLOAT16 if activations == "float16" else _TOLERANCE_FLOAT32
 
 
 def _read(arrays: Any, k: int, entry: dict[str, Any], bundle: Bundle) -> Golden:

@@ -58,6 +58,7 @@ class LoadedModel:
         engines = open_engines(bundle, backend=backend, threads=threads, capacity=self.context, engine=engine)
         _check_features(bundle, engines)
         self.backend = engines.backend
+        self.activations = str(engines.decoder.input_dtype)
         self._vision, self._decoder = engines.vision, engines.decoder
         self._cache = KVCache(self.context)
         self.cache_bytes = self._decoder.cache_bytes

@@ -77,6 +77,11 @@ class Session:
         return self._bundle
 
     @property
+    def activations(self) -> str:
+        """The type that the decoder computes in: "float32" or "float16"."""
+        return self._require_open().activations
+
+    @property
     def max_context(self) -> int:
         """How many positions a prompt, its pictures and its answer may take together."""
         return self._require_open().context

@@ -27,9 +27,15 @@ def test_the_same_manifest_gives_the_same_bytes_in_sorted_order(plain_manifest: 
 
 
 def test_a_newer_schema_is_refused_before_its_unknown_keys(value: dict[str, Any]) -> None:
-    with pytest.raises(SchemaError, match=r"newer phiedge \(schema 2, this one reads 1\)") as caught:
-        Manifest.from_json(value | {"schema_version": 2, "from_the_future": 1})
+    with pytest.raises(SchemaError, match=r"newer phiedge \(schema 3, this one reads 2\)") as caught:
+        Manifest.from_json(value | {"schema_version": 3, "from_the_future": 1})
     assert caught.value.remedy == "pip install --upgrade phiedge"
+
+
+def test_an_older_schema_is_refused_with_what_to_do(value: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError, match=r"older phiedge \(schema 1, this one reads 2\)") as caught:
+        Manifest.from_json(value | {"schema_version": 1})
+    assert caught.value.remedy == "export the bundle again"
 
 
 @pytest.mark.parametrize("version", [0, -1])
@@ -115,11 +121,11 @@ def test_what_is_not_a_hash_is_refused(sha256: str) -> None:
         FileEntry(sha256=sha256, bytes=0)
 
 
-def test_a_graphs_files_are_it_and_what_is_named_after_it(plain_manifest: Manifest) -> None:
-    names = ("decoder.ort.onnx", "decoder.ort.onnx.data", "decoder.ort.onnxruntime", "vision.ort.onnx")
+def test_a_graphs_files_are_it_and_the_weights_that_all_dialects_share(plain_manifest: Manifest) -> None:
+    names = ("decoder.ort.onnx", "decoder.tensorrt.onnx", "decoder.data", "vision.data", "vision.ort.onnx")
     entries = {name: FileEntry(sha256="0" * 64, bytes=1) for name in names}
     files = {**{name: FileEntry(sha256="0" * 64, bytes=1) for name in plain_manifest.named_files().values()}, **entries}
     for table in (plain_manifest.embed_tokens, plain_manifest.positions):
         files[table.file] = FileEntry(sha256="0" * 64, bytes=table.size_bytes)
     found = replace(plain_manifest, files=files).graph_files("decoder.ort.onnx")
-    assert sorted(found) == ["decoder.ort.onnx", "decoder.ort.onnx.data"]
+    assert sorted(found) == ["decoder.data", "decoder.ort.onnx"]

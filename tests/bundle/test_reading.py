@@ -47,8 +47,8 @@ def test_what_a_killed_export_left_does_not_open(plain_bundle: Bundle) -> None:
 
 def test_a_newer_schema_is_told_with_the_path(plain_bundle: Bundle) -> None:
     file = plain_bundle.path / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 2}))
-    with pytest.raises(SchemaError, match=r"/bundle: written by a newer phiedge \(schema 2"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 3}))
+    with pytest.raises(SchemaError, match=r"/bundle: written by a newer phiedge \(schema 3"):
         Bundle.open(plain_bundle.path)
 
 

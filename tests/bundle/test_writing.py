@@ -267,7 +267,7 @@ def test_files_whose_hashes_are_known_are_not_read_again(
 def journalled(destination: Path, error: BaseException, *, resume: bool = True) -> None:
     """A writer that keeps a journal and ends with `error`."""
     with BundleWriter(destination, resume=resume) as writer:
-        (writer.path / "decoder.ort.onnx.data").write_bytes(b"half")
+        (writer.path / "decoder.data").write_bytes(b"half")
         (writer.path / JOURNAL_NAME).write_text("{}")
         raise error
 
@@ -284,7 +284,7 @@ def test_what_has_a_journal_outlives_an_interrupt_and_a_full_disk(
     with pytest.raises(BundleError, match="is what a killed export left behind"):
         Bundle.open(tmp_path / ".bundle.partial-export")
     with BundleWriter(tmp_path / "bundle", resume=True) as writer:
-        assert names(writer.path) == ["decoder.ort.onnx.data", JOURNAL_NAME]
+        assert names(writer.path) == ["decoder.data", JOURNAL_NAME]
         fill_plain_bundle(writer.path)
         bundle = writer.commit(plain_manifest)
     assert names(tmp_path) == ["bundle"]

@@ -203,8 +203,8 @@ def copied(tiny_bundle: Bundle, tmp_path: Path) -> Path:
     ("change", "message"),
     [
         (
-            lambda path: edit_json(path / "manifest.json", schema_version=2),
-            "written by a newer phiedge (schema 2, this one reads 1)",
+            lambda path: edit_json(path / "manifest.json", schema_version=3),
+            "written by a newer phiedge (schema 3, this one reads 2)",
         ),
         (
             lambda path: edit_json(path / "manifest.json", tokenizer="../../etc/passwd"),
@@ -212,8 +212,8 @@ def copied(tiny_bundle: Bundle, tmp_path: Path) -> Path:
         ),
         (lambda path: flip(path / "manifest.json"), "the manifest"),
         (lambda path: (path / "manifest.json").unlink(), "is not a bundle: it has no manifest.json"),
-        (lambda path: (path / "decoder.ort.onnx.data").unlink(), "lacks the file decoder.ort.onnx.data"),
-        (lambda path: cut(path / "decoder.ort.onnx.data"), "decoder.ort.onnx.data has"),
+        (lambda path: (path / "decoder.data").unlink(), "lacks the file decoder.data"),
+        (lambda path: cut(path / "decoder.data"), "decoder.data has"),
         (shutil.rmtree, "there is no bundle at"),
     ],
 )
@@ -225,7 +225,7 @@ def test_a_bundle_that_is_not_as_it_was_written_does_not_open(
     assert message in assert_refused(capsys, name, copied, *options)
 
 
-@pytest.mark.parametrize("name", ["decoder.ort.onnx.data", "vision.ort.onnx", "tokenizer.json", "goldens.npz"])
+@pytest.mark.parametrize("name", ["decoder.data", "vision.ort.onnx", "tokenizer.json", "goldens.npz"])
 def test_a_flipped_byte_is_found_by_verify(copied: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     flip(copied / name)
     told = tell(capsys, "verify", copied, "--json")
@@ -256,6 +256,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(AppendFile, "append", refuse)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))  # others write to the disk, too
     output = tmp_path / "out" / "bundle"
     message = assert_refused(capsys, "export", "-t", "cpu", "-m", tiny_checkpoint, "-o", output)
     assert message.startswith(f"the disk of {output.parent} is full: ")

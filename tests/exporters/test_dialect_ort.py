@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from ort_graphs import open_graph
+from phiedge.calibration.int4 import quantise_rtn
 from phiedge.errors import ExportError
 from phiedge.exporters.attention_op import NAMESPACE
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
@@ -17,7 +18,7 @@ from phiedge.exporters.dialects.ort.contract import check_decoder, check_vision
 from phiedge.exporters.dialects.ort.linears import quantise_linears, store_as_float16
 from phiedge.exporters.dialects.ort.norms import fuse_norms
 from phiedge.exporters.draft import GraphDraft, draft_graph
-from phiedge.exporters.precision import FP32, INT4
+from phiedge.exporters.precision import FP32, INT4, for_tensorrt
 from phiedge.exporters.trace import SCOPE
 from phiedge.exporters.weights import FloatFill, GroupedFill
 
@@ -152,8 +153,23 @@ def test_a_linear_becomes_matmul_nbits_with_its_accuracy_level_on_the_node() -> 
 
 def test_a_plan_for_a_gpu_forbids_the_cpu_to_round_activations() -> None:
     drafted = linear_draft(128)
-    quantise_linears(drafted, replace(INT4, activations="float16"))
-    assert drafted.graph[0].attributes["accuracy_level"].as_int() == 1
+    quantise_linears(drafted, for_tensorrt(INT4))
+    assert drafted.graph[-1].attributes["accuracy_level"].as_int() == 1
+
+
+def test_codes_with_a_sign_are_turned_and_scales_cast_before_the_product() -> None:
+    drafted = linear_draft(128)
+    quantise_linears(drafted, replace(for_tensorrt(INT4), activations="float32"))
+    assert [node.op_type for node in drafted.graph] == ["Cast", "BitwiseXor", "MatMulNBits"]
+    fill = drafted.fills["layers.0.o_proj.weight"]
+    assert [slot.key for slot in fill.slots] == [
+        "layers.0.o_proj.weight.int4 INT4",
+        "layers.0.o_proj.weight.scales FLOAT16",
+    ]
+    weight = quantise_rtn(np.random.default_rng(0).standard_normal((6, 128)).astype(np.float32), 32)
+    codes, scales = fill.pack(weight)
+    np.testing.assert_array_equal(codes ^ 0x88, weight.packed)
+    np.testing.assert_array_equal(scales, weight.scales)
 
 
 def test_the_head_has_eight_bits() -> None:
@@ -191,20 +207,20 @@ def test_a_product_of_two_activations_is_not_a_linear() -> None:
     check_decoder(drafted, FP32)
 
 
-def test_matrices_are_stored_as_float16_and_computed_in_float32() -> None:
+def test_weights_are_stored_as_float16_and_computed_in_float32() -> None:
     x, weight, bias = value("x", "n", 8), value("fc.weight", 4, 8), value("fc.bias", 4)
     gemm = node("Gemm", [x, weight, bias], ("n", 4), "fc", attributes={"transB": 1})
     drafted = draft([x], gemm.outputs, [gemm], [weight, bias])
     store_as_float16(drafted)
     check_vision(drafted)
-    assert census(drafted) == {"Cast": 1, "Gemm": 1}
+    assert census(drafted) == {"Cast": 2, "Gemm": 1}
     stored = {name: initializer.dtype for name, initializer in drafted.graph.initializers.items()}
-    assert stored == {"fc.weight.float16": ir.DataType.FLOAT16, "fc.bias": FLOAT}
+    assert stored == {"fc.weight.float16": ir.DataType.FLOAT16, "fc.bias.float16": ir.DataType.FLOAT16}
     fill = drafted.fills["fc.weight"]
     assert isinstance(fill, FloatFill)
     assert fill.source == "model.fc.weight"
     halves, rows = normal(4, 8).astype(np.float16), normal(3, 8)
-    actual = run(drafted, {"fc.weight.float16": halves, "fc.bias": np.zeros(4, np.float32)}, {"x": rows})
+    actual = run(drafted, {"fc.weight.float16": halves, "fc.bias.float16": np.zeros(4, np.float16)}, {"x": rows})
     np.testing.assert_allclose(actual, rows @ halves.astype(np.float32).T, rtol=1e-5, atol=1e-5)
 
 

@@ -11,8 +11,9 @@ import pytest
 from ort_graphs import CachedDecoder, open_graph
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.errors import ExportError
+from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt_vision
 from phiedge.exporters.graph_io import GraphIO, positioned_decoder_io, vision_io
-from phiedge.exporters.graphs import GraphFacts, write_graphs
+from phiedge.exporters.graphs import DIALECTS, GraphFacts, draft_decoder, draft_vision, write_graphs
 from phiedge.exporters.precision import FP16, FP32, INT4, for_tensorrt
 from phiedge.exporters.tensors import EMBEDDING_TABLE
 from positioned_decoder import PositionedDecoder
@@ -24,7 +25,9 @@ PLANS = {
     "fp16": FP16,
     "int4": for_tensorrt(replace(INT4, group_size=64)),
     # Not what TensorRT is given: as exact as int4 can be computed.
-    "int4 in float32": replace(INT4, group_size=64, lm_head="int4", vision="float32", projector="float32"),
+    "int4 in float32": replace(
+        INT4, group_size=64, lm_head="int4", codes="signed", vision="float32", projector="float32"
+    ),
 }
 
 
@@ -36,14 +39,16 @@ def write(oracle_checkpoint, tmp_path_factory) -> Callable[[str, str], tuple[Pat
     def export(plan: str, dialect: str = "tensorrt") -> tuple[Path, GraphFacts]:
         if (plan, dialect) not in done:
             path = tmp_path_factory.mktemp("graphs")
-            facts = write_graphs(
-                oracle_checkpoint,
-                precision=PLANS[plan],
-                dialect=dialect,
-                max_context=CAPACITY,
-                out_dir=path,
-                quantiser=RoundToNearest(),
-            )
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(DIALECTS, dialect, replace(DIALECTS[dialect], plan=lambda plan: plan))
+                facts = write_graphs(
+                    oracle_checkpoint,
+                    precision=PLANS[plan],
+                    dialects=[dialect],
+                    max_context=CAPACITY,
+                    out_dir=path,
+                    quantiser=RoundToNearest(),
+                )
             done[plan, dialect] = path, facts
         return done[plan, dialect]
 
@@ -94,26 +99,14 @@ def test_fp16_logits_are_close_and_its_greedy_tokens_equal(decoder, oracle_array
 
 
 @pytest.mark.parametrize(("plan", "tolerance"), [("int4 in float32", 1e-4), ("int4", 2e-2)])
-def test_int4_is_the_same_model_as_in_the_ort_dialect(write, decoder, oracle_arrays, tmp_path, plan, tolerance) -> None:
+def test_int4_is_the_same_model_as_in_the_ort_dialect(write, decoder, oracle_arrays, plan, tolerance) -> None:
     rows = oracle_arrays["img1/inputs_embeds"][0]
     path, _ = write(plan, "ort")
-    peer = CachedDecoder(_without_rounded_activations(path, tmp_path), capacity=CAPACITY)
+    peer = CachedDecoder(path / "decoder.ort.onnx", capacity=CAPACITY)
     run = decoder(plan)
     np.testing.assert_allclose(run.prefill(rows, chunk=100), peer.prefill(rows, chunk=100), rtol=0, atol=tolerance)
     for row in rows[:3]:
         np.testing.assert_allclose(run.run(row[None]), peer.run(row[None]), rtol=0, atol=tolerance)
-
-
-def _without_rounded_activations(path: Path, copy: Path) -> Path:
-    """The ort decoder, with the level of accuracy at which MatMulNBits leaves activations as they are."""
-    name = "decoder.ort.onnx"
-    model = onnx.load(path / name, load_external_data=False)
-    for attribute in (attribute for node in model.graph.node for attribute in node.attribute):
-        if attribute.name == "accuracy_level":
-            attribute.i = 1
-    onnx.save(model, copy / name)
-    (copy / f"{name}.data").write_bytes((path / f"{name}.data").read_bytes())
-    return copy / name
 
 
 def test_what_pads_a_chunk_changes_nothing(decoder, oracle_arrays) -> None:
@@ -174,10 +167,12 @@ def test_the_graphs_have_the_ports_that_are_stated_and_standard_operators_only(w
         graph = path / f"{io.name}.tensorrt.onnx"
         model = onnx.load(graph, load_external_data=False)
         assert {node.domain for node in model.graph.node} == {""}
-        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", facts.graphs.opset)]
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [
+            ("", facts.dialects["tensorrt"].opset)
+        ]
         _check_ports(graph, io, float_type)
-    assert facts.graphs.opset == 24
-    assert facts.graphs.max_context == CAPACITY
+    assert facts.dialects["tensorrt"].opset == 24
+    assert facts.dialects["tensorrt"].max_context == CAPACITY
 
 
 def _check_ports(graph: Path, io: GraphIO, float_type: str) -> None:
@@ -199,22 +194,13 @@ def test_codes_in_the_file_are_int4_and_scales_of_the_activations_type(write) ->
     assert types["model.norm.weight"] == (onnx.TensorProto.FLOAT, [128])
     assert [row.bits for row in facts.quantised] == [4] * 13
     assert facts.quantised[0].stored_bytes == 192 * 128 // 2 + 192 * 2 * 2
-    assert (path / "decoder.tensorrt.onnx.data").stat().st_size < 600_000
+    assert (path / "decoder.data").stat().st_size < 600_000
 
 
-def test_what_tensorrt_could_only_compute_otherwise_is_refused(oracle_checkpoint, tmp_path) -> None:
-    plans = {
-        "lm_head.weight is to be int8": replace(INT4, group_size=64, activations="float16"),
-        "stored as float16 and computed in float32": replace(INT4, group_size=64, lm_head="int4"),
-    }
-    for message, plan in plans.items():
-        with pytest.raises(ExportError, match=message):
-            write_graphs(
-                oracle_checkpoint,
-                precision=plan,
-                dialect="tensorrt",
-                max_context=64,
-                out_dir=tmp_path,
-                quantiser=RoundToNearest(),
-            )
-    assert not any(tmp_path.iterdir())
+def test_what_tensorrt_could_only_compute_otherwise_is_refused(oracle_checkpoint) -> None:
+    config, plan = oracle_checkpoint.config, replace(INT4, group_size=64)
+    with pytest.raises(ExportError, match="stored as float16 and computed in float32"):
+        to_tensorrt_vision(draft_vision(config, plan), plan)
+    plan = replace(plan, activations="float16")
+    with pytest.raises(ExportError, match="lm_head.weight is to be int8"):
+        to_tensorrt_decoder(draft_decoder(config, plan, max_context=64), plan)

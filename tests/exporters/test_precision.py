@@ -18,7 +18,8 @@ from phiedge.exporters.precision import FP16, INT4, PLANS, choose_precision
 )
 def test_auto_is_int4_with_the_groups_and_activations_that_the_target_wants(sm, group_size, activations) -> None:
     plan = choose_precision("auto", sm=sm).plan
-    assert plan == replace(INT4, group_size=group_size, activations=activations)
+    for_gpu = {} if sm is None else {"lm_head": "int4", "codes": "signed"}
+    assert plan == replace(INT4, group_size=group_size, activations=activations, **for_gpu)
     assert plan.for_cuda == (activations == "float16")
 
 

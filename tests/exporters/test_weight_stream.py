@@ -79,7 +79,7 @@ def test_every_slot_holds_its_tensor(shards: Path, tmp_path: Path) -> None:
                 if fill.source is None:
                     continue
                 values = source.float32(fill.source)
-                parts = [data[file.offsets[slot.name] :][: slot.size_bytes] for slot in fill.slots]
+                parts = [data[file.offsets[slot.key] :][: slot.size_bytes] for slot in fill.slots]
                 if len(parts) == 1:
                     assert parts[0] == values.tobytes()
                 else:

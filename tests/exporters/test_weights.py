@@ -5,7 +5,7 @@ import pytest
 from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
 from phiedge.errors import ExportError, TensorError
 from phiedge.exporters.values import StoredRows
-from phiedge.exporters.weights import DataFile, convert
+from phiedge.exporters.weights import DataFile, FloatFill, Slot, convert
 from weight_fills import computed_fill, float_fill, grouped_fill
 
 
@@ -65,14 +65,33 @@ def test_a_bfloat16_that_is_not_finite_is_refused_with_its_index(fill, bits: int
 def test_large_tensors_begin_on_a_page_and_small_ones_on_a_cache_line() -> None:
     fills = [float_fill("small", (3,)), float_fill("large", (512, 512)), float_fill("tail", (1,))]
     file = DataFile.lay_out("w.data", fills, {"small": 0, "large": 1, "tail": 2})
-    assert [file.offsets[f"{name}.slot"] for name in ("small", "large", "tail")] == [0, 4096, 4096 + (1 << 20)]
+    assert [file.offsets[f"{name}.slot FLOAT"] for name in ("small", "large", "tail")] == [0, 4096, 4096 + (1 << 20)]
     assert file.size_bytes == 4096 + (1 << 20) + 4
     file = DataFile.lay_out("w.data", [float_fill("small", (3,)), float_fill("tail", (3,))], {"small": 0, "tail": 1})
-    assert file.offsets["tail.slot"] == 64
+    assert file.offsets["tail.slot FLOAT"] == 64
 
 
 def test_a_file_is_laid_out_in_the_order_of_the_source_with_computed_values_first() -> None:
     fills = [float_fill("a", (3,)), float_fill("b", (3,)), computed_fill("c", [1.0])]
     file = DataFile.lay_out("w.data", fills, {"b": 0, "a": 1})
-    assert sorted(file.offsets, key=lambda name: file.offsets[name]) == ["c", "b.slot", "a.slot"]
+    assert sorted(file.offsets, key=lambda name: file.offsets[name]) == ["c FLOAT", "b.slot FLOAT", "a.slot FLOAT"]
     assert [fill.source for fill in file.fills] == [None, "b", "a"]
+
+
+def test_what_two_graphs_have_in_common_is_laid_out_once() -> None:
+    alias = Slot(name="other", dtype=ir.DataType.UINT32, shape=(3,), content="a.slot FLOAT")
+    fills = [
+        float_fill("a", (3,)),
+        computed_fill("c", [1.0]),
+        FloatFill(source="a", slot=alias),
+        computed_fill("c", [1.0]),
+    ]
+    file = DataFile.lay_out("w.data", fills, {"a": 0})
+    assert file.offsets == {"c FLOAT": 0, "a.slot FLOAT": 64}
+    assert [fill.source for fill in file.fills] == [None, "a"]
+
+
+def test_a_tensor_in_two_forms_is_a_mistake_of_a_dialect() -> None:
+    fills = [float_fill("a", (3,)), float_fill("a", (3,), ir.DataType.FLOAT16)]
+    with pytest.raises(AssertionError, match="a is wanted as"):
+        DataFile.lay_out("w.data", fills, {"a": 0})

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bundle_and_another_seed_another(
     changed = {
         name for name, entry in other.manifest.files.items() if entry.sha256 != bundle.manifest.files[name].sha256
     }
-    assert {"embed_tokens.bin", "vision.ort.onnx.data", "decoder.ort.onnx.data", "goldens.npz"} <= changed
+    assert {"embed_tokens.bin", "vision.data", "decoder.data", "goldens.npz"} <= changed
 
 
 def test_an_export_that_was_stopped_goes_on_with_the_same_weights_and_not_with_others(

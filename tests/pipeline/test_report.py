@@ -22,8 +22,7 @@ def told(tiny_checkpoint: Path, tiny_bundle: Bundle) -> Any:
     def make(sm: int | None = None) -> dict[str, Any]:
         manifest = tiny_bundle.manifest
         written = GraphFacts(
-            dialect="ort",
-            graphs=manifest.dialects["ort"],
+            dialects=manifest.dialects,
             embed_tokens=manifest.embed_tokens,
             positions=manifest.positions,
             quantised=(),

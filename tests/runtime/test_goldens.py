@@ -87,10 +87,15 @@ def test_a_difference_is_measured_in_units_of_the_largest_logit(copied: Bundle, 
     [(32, "float32", 2e-2), (None, "float16", 1e-2), (None, "float32", 1e-4)],
 )
 def test_the_tolerance_follows_the_precision(
-    tiny_bundle: Bundle, group_size: int | None, activations: str, tolerance: float
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    group_size: int | None,
+    activations: str,
+    tolerance: float,
 ) -> None:
     manifest = tiny_bundle.manifest
-    precision = replace(manifest.precision, group_size=group_size, activations=activations)
+    precision = replace(manifest.precision, group_size=group_size)
+    monkeypatch.setattr(Session, "activations", activations)
     rows = check(replace(tiny_bundle, manifest=replace(manifest, precision=precision)))
     assert {row.tolerance for row in rows} == {tolerance}
 

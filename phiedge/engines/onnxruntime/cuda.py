@@ -41,7 +41,7 @@ def open_engines(
         raise UsageError(f"{backend} opens the graphs of the bundle, not a built engine")
     if not _is_16_bit(bundle):
         raise BundleError(
-            f"{bundle.path} computes in {bundle.manifest.precision.activations}, and ONNX Runtime's attention with a "
+            f"{bundle.path} computes in {dialect.activations}, and ONNX Runtime's attention with a "
             "cache has kernels for 16 bits only on CUDA",
             remedy="export it for a discrete GPU (phiedge devices list) or with --precision fp16",
         )
@@ -99,7 +99,7 @@ def _warm_up(vision: OrtVision, facts: ModelFacts) -> None:
 
 
 def _is_16_bit(bundle: Bundle) -> bool:
-    return bundle.manifest.precision.activations == "float16"
+    return bundle.manifest.dialects[DIALECT].activations == "float16"
 
 
 def _cuda_version() -> str:

@@ -1,7 +1,8 @@
 """What opening a bundle on the CPU takes, known before anything is opened.
 
 Seen with ONNX Runtime 1.31: packed integers have a sum beside the scale of every group, and float16 weights of the
-vision graph are kept as float32. Those are the process's own memory; the files that they come from are mapped besides,
+vision graph are kept as float32. Codes with a sign are turned into codes with an offset before any is packed, so that
+both are there for a while. Those are the process's own memory; the files that they come from are mapped besides,
 and their pages can be dropped. A built engine's packed weights are only mapped.
 """
 
@@ -19,7 +20,7 @@ _MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
 def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine | None, *, capacity: int) -> None:
     """Refuse a bundle that does not fit into what this process may take. Raises `DeviceError` with the numbers."""
     manifest = bundle.manifest
-    widened = _ITEM_BYTES[manifest.precision.activations] / _ITEM_BYTES[manifest.precision.vision]
+    widened = _ITEM_BYTES[dialect.activations] / _ITEM_BYTES[manifest.precision.vision]
     decoder_bytes, vision_bytes = (_data_bytes(bundle, graph) for graph in (dialect.decoder, dialect.vision))
     own_bytes = int(_packed(manifest.precision) * decoder_bytes + widened * vision_bytes)
     mapped_bytes = decoder_bytes + vision_bytes + manifest.embed_tokens.size_bytes
@@ -27,7 +28,7 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
     if engine is not None and engine.record.options.get("weights") == "packed":
         mapped_bytes = sum(entry.bytes for entry in engine.record.files.values()) + manifest.embed_tokens.size_bytes
         own_bytes = 0
-    item_bytes = _ITEM_BYTES[manifest.precision.activations]
+    item_bytes = _ITEM_BYTES[dialect.activations]
     cache = cache_bytes(manifest.facts, positions=capacity, item_bytes=item_bytes)
     rows_bytes = capacity * manifest.facts.hidden_size * item_bytes
     resident_bytes = own_bytes + at_hand_bytes + cache + rows_bytes
@@ -46,7 +47,8 @@ def _packed(precision: Precision) -> float:
     if precision.group_size is None:
         return _ALIGNED
     scale_bytes = _SCALE_BYTES / precision.group_size
-    return _ALIGNED * (_CODE_BYTES + 2 * scale_bytes) / (_CODE_BYTES + scale_bytes)
+    packed = _ALIGNED * (_CODE_BYTES + 2 * scale_bytes) / (_CODE_BYTES + scale_bytes)
+    return packed if precision.codes == "offset" else packed + 1
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:

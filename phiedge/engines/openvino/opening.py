@@ -21,10 +21,10 @@ def open_engines(
     if engine is not None:
         raise UsageError(f"{backend} opens the graphs of the bundle, not a built engine")
     dialect, precision, facts = ort_dialect(bundle), bundle.manifest.precision, bundle.manifest.facts
-    if precision.group_size is None or precision.activations != "float32":
+    if precision.group_size is None or precision.codes != "offset":
         raise BundleError(
-            f"{bundle.path} has a decoder of {precision.decoder} with {precision.activations} rows; "
-            f"{backend} runs int4 with float32 rows",
+            f"{bundle.path} has a decoder of {precision.decoder} for {bundle.manifest.target['name']}; "
+            f"{backend} runs int4 as it is stored for a CPU",
             remedy="export it with --target cpu --precision int4, or use --backend onnxruntime",
         )
     require_memory_to_open(bundle, dialect, None, capacity=capacity)

@@ -82,10 +82,11 @@ def limits_of(bundle: Bundle, *, reads: Reads, chunk_tokens: int, rates: Machine
 def reads_of(bundle: Bundle, *, dialect: str, position_bytes: int) -> Reads:
     """What the graphs of `dialect` read, as the manifest lists their data.
 
-    The tables of rotary positions stand beside the weights but are looked up, not read whole.
+    The tables of rotary positions, one for each type that a dialect computes in, stand beside the weights but are
+    looked up, not read whole.
     """
     manifest, graphs = bundle.manifest, bundle.manifest.dialects[dialect]
-    item_bytes = ITEM_BYTES.get(manifest.precision.activations, ITEM_BYTES["float32"])
+    item_bytes = sum(ITEM_BYTES[activations] for activations in {one.activations for one in manifest.dialects.values()})
     rotary = rotary_bytes(manifest.facts, positions=graphs.max_context, item_bytes=item_bytes)
     return Reads(
         decoder_bytes=_data_bytes(bundle, graphs.decoder) - rotary,
@@ -95,5 +96,5 @@ def reads_of(bundle: Bundle, *, dialect: str, position_bytes: int) -> Reads:
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:
-    """The files of weights beside `graph`, which are named after it."""
+    """What the graph's weights take on disk."""
     return sum(entry.bytes for name, entry in bundle.manifest.graph_files(graph).items() if name != graph)

@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 def with_data(bundle: Bundle, decoder_bytes: int, vision_bytes: int) -> Bundle:
     """The same bundle with files that are said to be larger."""
     entries = dict(bundle.manifest.files)
-    for name, size_bytes in (("decoder.ort.onnx.data", decoder_bytes), ("vision.ort.onnx.data", vision_bytes)):
+    for name, size_bytes in (("decoder.data", decoder_bytes), ("vision.data", vision_bytes)):
         entries[name] = FileEntry(sha256="0" * 64, bytes=size_bytes)
     return replace(bundle, manifest=replace(bundle.manifest, files=entries))
 

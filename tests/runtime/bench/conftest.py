@@ -23,7 +23,7 @@ def listed_bundle(plain_bundle: Bundle) -> Bundle:
     """Its manifest lists 10 MB of decoder weights, 4 KB of rotary tables among them, and 1 MB of vision weights."""
     files = {
         **plain_bundle.manifest.files,
-        "decoder.ort.onnx.data": FileEntry(sha256="0" * 64, bytes=10_001_024),
-        "vision.ort.onnx.data": FileEntry(sha256="0" * 64, bytes=1_000_000),
+        "decoder.data": FileEntry(sha256="0" * 64, bytes=10_001_024),
+        "vision.data": FileEntry(sha256="0" * 64, bytes=1_000_000),
     }
     return replace(plain_bundle, manifest=replace(plain_bundle.manifest, files=files))

@@ -11,6 +11,7 @@ from phiedge.exporters.precision import PrecisionPlan
 VISION = frozenset({"Add", "Cast", "Gelu", "Gemm", "LayerNormalization", "MultiHeadAttention", "Squeeze", "Unsqueeze"})
 DECODER = frozenset(
     {
+        "BitwiseXor",
         "Cast",
         "GroupQueryAttention",
         "MatMul",

@@ -15,6 +15,7 @@ from phiedge.exporters.draft import GraphDraft
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
 CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
     "Add": _FLOATS,
+    "BitwiseXor": frozenset({ir.DataType.UINT8}),  # of weights only: computed when the graph is opened, on any provider
     "Cast": _FLOATS,
     "Gelu": _FLOATS,
     "Gemm": _FLOATS,

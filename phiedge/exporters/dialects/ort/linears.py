@@ -1,11 +1,19 @@
-"""Linear layers for ONNX Runtime: grouped integers in the decoder, float16 on disk in the vision graph."""
+"""Linear layers for ONNX Runtime: grouped integers in the decoder, float16 on disk in the vision graph.
+
+Where TensorRT shares the weights they are stored as it wants them: codes with a sign, scales in float16. The graph then
+turns them into what MatMulNBits takes, which ONNX Runtime computes once, when it opens it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace as replace_fields
 
 import numpy as np
 import onnx_ir as ir
 
 from phiedge.exporters.dialects.linear import GroupedLinear, grouped_linears
 from phiedge.exporters.dialects.ort.packing import pack_matmul_nbits
-from phiedge.exporters.dialects.rewrite import MICROSOFT, add_weight, replace
+from phiedge.exporters.dialects.rewrite import MICROSOFT, add_weight, constant, replace
+from phiedge.exporters.dialects.tensorrt.packing import HIGHEST_BITS, pack_int4_float16
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.exporters.quantised import QuantisedWeight
@@ -15,7 +23,8 @@ from phiedge.exporters.weights import Array, FloatFill, GroupedFill, Slot
 # A CPU's kernel may round activations to int8, in the same groups as the weights: twice the speed for about half a
 # percent of error, beside the tenth that 4 bits cost (docs/decisions/0403-what-group-size-for-which-target.md).
 ACCURACY_LEVEL = 4
-# A GPU's kernel never rounds them, whatever the node says. So a CPU must not, either, when it computes the goldens.
+# A GPU's kernel never rounds them, whatever the node says. So a CPU must not, either, when it computes the goldens of a
+# bundle for a GPU.
 GPU_ACCURACY_LEVEL = 1
 
 
@@ -35,7 +44,13 @@ def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
             "block_size": fill.group_size,
             "accuracy_level": fill.accuracy_level,
         }
-        operands = [linear.x, *(add_weight(draft, slot) for slot in fill.slots)]
+        codes, scales = (add_weight(draft, slot) for slot in fill.slots)
+        if plan.codes == "signed":
+            codes = _computed(draft, "BitwiseXor", [codes, constant(draft, "highest_bits", HIGHEST_BITS)], {})
+        if scales.dtype != linear.slot.dtype:
+            assert linear.slot.dtype is not None
+            scales = _computed(draft, "Cast", [scales], {"to": linear.slot.dtype.value})
+        operands = [linear.x, codes, scales]
         fused = ir.node("MatMulNBits", operands, attributes, domain=MICROSOFT)
         replace(draft, [linear.transpose, linear.product], [fused], linear.product.outputs, fused.outputs)
         draft.graph.initializers.pop(linear.slot.name)
@@ -49,15 +64,32 @@ def _grouped(linear: GroupedLinear, plan: PrecisionPlan) -> GroupedFill:
     blob_bytes = plan.group_size * bits // 8
     codes = Slot(name=f"{slot.name}.int{bits}", dtype=ir.DataType.UINT8, shape=(rows, groups, blob_bytes))
     scales = Slot(name=f"{slot.name}.scales", dtype=slot.dtype, shape=(rows, groups))
+    pack = _pack_float16 if slot.dtype == ir.DataType.FLOAT16 else pack_matmul_nbits
+    if plan.codes == "signed":
+        codes = replace_fields(codes, content=f"{codes.name} {ir.DataType.INT4.name}")
+        scales, pack = replace_fields(scales, dtype=ir.DataType.FLOAT16), pack_int4_float16
     return GroupedFill(
         source=linear.source,
         shape=(rows, k),
         bits=bits,
         group_size=plan.group_size,
-        accuracy_level=GPU_ACCURACY_LEVEL if plan.for_cuda else ACCURACY_LEVEL,
+        accuracy_level=ACCURACY_LEVEL if plan.codes == "offset" else GPU_ACCURACY_LEVEL,
         slots=(codes, scales),
-        pack=_pack_float16 if slot.dtype == ir.DataType.FLOAT16 else pack_matmul_nbits,
+        pack=pack,
     )
+
+
+def _computed(draft: GraphDraft, op_type: str, operands: Sequence[ir.Value], attributes: dict[str, int]) -> ir.Value:
+    """What ONNX Runtime computes from a weight once, when it opens the graph, and keeps in its place."""
+    weight = operands[0]
+    node = ir.node(op_type, operands, attributes)
+    node.metadata_props[SCOPE] = str(weight.name).rpartition(".")[0]
+    output = node.outputs[0]
+    output.shape, output.type = weight.shape, weight.type
+    if attributes:
+        output.type = ir.TensorType(ir.DataType(attributes["to"]))
+    draft.graph.insert_before(draft.graph[0], node)
+    return output
 
 
 def _pack_float16(weight: QuantisedWeight) -> tuple[Array, ...]:
@@ -67,17 +99,16 @@ def _pack_float16(weight: QuantisedWeight) -> tuple[Array, ...]:
 
 
 def store_as_float16(draft: GraphDraft) -> None:
-    """Keep matrices as float16 in the file and cast them in the graph; ONNX Runtime does so once, when it loads."""
-    first = next(iter(draft.graph))
+    """Keep all but norms as float16 in the file and cast it in the graph; ONNX Runtime does so once, when it loads."""
     for parameter, fill in draft.fills.items():
-        if not isinstance(fill, FloatFill) or len(fill.slot.shape) < 2 or fill.slot.dtype != ir.DataType.FLOAT:
+        if not isinstance(fill, FloatFill) or fill.slot.dtype != ir.DataType.FLOAT:
             continue
         value = draft.graph.initializers[parameter]
-        slot = Slot(name=f"{parameter}.float16", dtype=ir.DataType.FLOAT16, shape=fill.slot.shape)
-        cast = ir.node("Cast", [add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
-        cast.metadata_props[SCOPE] = parameter.rpartition(".")[0]
-        value.replace_all_uses_with(cast.outputs[0])
-        cast.outputs[0].shape, cast.outputs[0].type = value.shape, value.type
-        draft.graph.insert_before(first, cast)
+        if any(use.node.op_type == "LayerNormalization" for use in value.uses()):
+            continue
+        stored = replace_fields(fill.slot, dtype=ir.DataType.FLOAT16)
+        slot = replace_fields(stored, name=f"{parameter}.float16", content=stored.key)
+        cast = _computed(draft, "Cast", [add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
+        value.replace_all_uses_with(cast)
         draft.graph.initializers.pop(parameter)
         draft.fills[parameter] = FloatFill(source=fill.source, slot=slot)

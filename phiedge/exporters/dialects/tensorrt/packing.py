@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from phiedge.exporters.quantised import QuantisedWeight
 from phiedge.exporters.values import Float32
 
-_HIGHEST_BITS = np.uint8(0x88)
+HIGHEST_BITS = np.uint8(0x88)  # of both codes in a byte
 
 
 def pack_int4(weight: QuantisedWeight) -> tuple[NDArray[np.uint8], Float32]:
     """Return (codes [n, K / 2], scales [n, K / group_size]) of a block of rows."""
     assert weight.bits == 4, weight.bits
-    return weight.packed ^ _HIGHEST_BITS, weight.scales
+    return weight.packed ^ HIGHEST_BITS, weight.scales
 
 
 def pack_int4_float16(weight: QuantisedWeight) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
