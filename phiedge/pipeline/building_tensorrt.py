@@ -9,7 +9,7 @@ from phiedge import __version__
 from phiedge.bundle import Bundle, FileEntry
 from phiedge.engines.engine_record import BuiltEngine, EngineRecord
 from phiedge.engines.engine_writer import EngineWriter
-from phiedge.engines.tensorrt import building, built
+from phiedge.engines.tensorrt import building, built, timing_cache
 from phiedge.engines.tensorrt.families import Family
 from phiedge.engines.tensorrt.library import Library, load_library
 from phiedge.engines.tensorrt.worker_process import build_in_process
@@ -39,6 +39,9 @@ def build_tensorrt(
 def _build(
     bundle: Bundle, library: Library, family: Family, writer: EngineWriter, threads: int | None, progress: Progress
 ) -> BuiltEngine:
+    if library.capabilities.timing_cache:
+        name, tools = built.engine_name(library.backend, family), {library.backend: library.version}
+        timing_cache.take_over(bundle, name, writer.path / built.TIMING_CACHE, tools=tools)
     for request in building.requests(bundle, library, family, writer.path, threads=threads):
         build_in_process(request, progress)
 

@@ -30,6 +30,7 @@ class Recorded:
     ports: Ports
     attentions: int = 0
     caches: int = 0
+    operands: int = 4
     knows: bytes = b""
     fails: str | None = None
     says: Sequence[str] = ()
@@ -48,6 +49,7 @@ class Recorded:
             if recorded.has(path):
                 owner, _, member = path.partition(".")
                 setattr(vars(self.trt)[owner], member, _method(does))
+        self.trt.Builder.__init__ = lambda builder, log: object.__setattr__(builder, "_log", log)
         return self.trt
 
     def _behaviour(self) -> dict[str, Any]:
@@ -86,7 +88,7 @@ class Recorded:
     def _layer(self, kind: str) -> Any:
         layer = self.trt.ILayer()
         layer.type, layer.name = self.trt.LayerType[kind], kind.lower()
-        layer.num_inputs = 4
+        layer.num_inputs = self.operands
         layer.get_input = lambda index: object()
         return layer
 
@@ -116,11 +118,17 @@ class Recorded:
         return True
 
     def _build(self, builder: Any, network: Any, config: Any) -> Any:
+        log = vars(builder)["_log"]
+        for line in self.says:
+            log.log(self.trt.ILogger.Severity.VERBOSE, line)
+        if self.fails is not None:
+            log.log(self.trt.ILogger.Severity.ERROR, self.fails)
+            return None
         monitor = config.progress_monitor
         monitor.phase_start("build", None, 2)
         assert monitor.step_complete("build", 0)
         monitor.phase_finish("build")
-        return None if self.fails is not None else HostMemory(self.engine)
+        return HostMemory(self.engine)
 
 
 def _method(does: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ and begins from none, and so do we for what is damaged.
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from phiedge.engines.tensorrt.built import TIMING_CACHE
 from phiedge.errors import BundleError
 
 
-def take_over(bundle: Bundle, engine_name: str, into: Path) -> bool:
-    """Copy the measurements of the engine that is there to `into`, for the one that replaces it; whether there were."""
+def take_over(bundle: Bundle, engine_name: str, into: Path, *, tools: Mapping[str, str]) -> bool:
+    """Copy the measurements of the engine that is there to `into`, for the one that replaces it; whether there were.
+
+    `tools` is what the new one is built by: measurements of another release are left where they are.
+    """
     try:
         engine = find_engine(bundle, engine_name)
     except BundleError:  # it is being replaced
         return False
-    if engine is None or TIMING_CACHE not in engine.record.files:
+    if engine is None or engine.record.tools != tools or TIMING_CACHE not in engine.record.files:
         return False
     kept = engine.file(TIMING_CACHE)
     if hash_file(kept) != engine.record.files[TIMING_CACHE].sha256:

@@ -12,14 +12,14 @@ from phiedge.engines.tensorrt.ports import Ports
 from tensorrt_builder import Recorded
 from tensorrt_surfaces import JETPACK_6
 
-ENGINE = "tensorrt-sm87"
+ENGINE, TOOLS = "tensorrt-sm87", {"tensorrt": "10.3.0"}
 
 
 def record(files: Mapping[str, FileEntry]) -> EngineRecord:
     return EngineRecord(
         backend="tensorrt",
         phiedge_version="0.1.0",
-        tools={"tensorrt": "10.3.0"},
+        tools=TOOLS,
         machine={},
         options={},
         source={},
@@ -44,7 +44,7 @@ def recorded(*, knows: bytes = b"") -> Recorded:
 
 def test_measurements_of_the_engine_before_are_taken_over(plain_bundle: Bundle, tmp_path: Path) -> None:
     write(plain_bundle, measured=b"measured")
-    assert timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken")
+    assert timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken", tools=TOOLS)
     assert (tmp_path / "taken").read_bytes() == b"measured"
 
 
@@ -54,7 +54,7 @@ def test_without_an_engine_or_without_measurements_there_is_nothing_to_take(
 ) -> None:
     if there:
         write(plain_bundle, measured=None)
-    assert not timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken")
+    assert not timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken", tools=TOOLS)
     assert not (tmp_path / "taken").exists()
 
 
@@ -62,7 +62,13 @@ def test_without_an_engine_or_without_measurements_there_is_nothing_to_take(
 def test_nothing_damaged_is_taken_over(plain_bundle: Bundle, tmp_path: Path, file: str, data: bytes) -> None:
     write(plain_bundle, measured=b"measured")
     (plain_bundle.path / "engines" / ENGINE / file).write_bytes(data)
-    assert not timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken")
+    assert not timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken", tools=TOOLS)
+
+
+def test_nothing_of_another_release_is_taken_over(plain_bundle: Bundle, tmp_path: Path) -> None:
+    write(plain_bundle, measured=b"measured")
+    newer = {"tensorrt": "10.16.1.11"}
+    assert not timing_cache.take_over(plain_bundle, ENGINE, tmp_path / "taken", tools=newer)
 
 
 def test_a_build_begins_from_the_measurements_that_serve(tmp_path: Path) -> None:
