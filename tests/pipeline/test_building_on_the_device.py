@@ -1,0 +1,145 @@
+"""`phiedge build --backend tensorrt`, whole, with a stand-in for the TensorRT and the GPU of the device."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from command_lines import assert_refused, tell
+from phiedge.bundle import Bundle, BundleWriter
+from phiedge.engines.tensorrt import building, library
+from phiedge.engines.tensorrt.driver import Gpu
+from phiedge.engines.tensorrt.engine_build import build_engine
+from phiedge.engines.tensorrt.ports import Ports
+from phiedge.engines.tensorrt.request import BuildAnswer, BuildRequest
+from phiedge.errors import DeviceError
+from phiedge.pipeline import building_tensorrt
+from phiedge.progress import Progress
+from tensorrt_builder import Recorded
+from tensorrt_surfaces import JETPACK_6, JETPACK_7, TENSORRT_11
+
+ORIN = Gpu(name="Orin", sm=87, integrated=True, memory_bytes=64 << 30, cuda=(13, 2))
+Device = Callable[..., Recorded]
+
+
+@pytest.fixture
+def bundle(exported_bundle: Path, tmp_path: Path) -> Path:
+    """The reference model as exported for Orin, on the device."""
+    copy = tmp_path / "bundle"
+    shutil.copytree(exported_bundle, copy, copy_function=lambda source, target: Path(target).hardlink_to(source))
+    return copy
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    """Makes this machine a Jetson Orin with a TensorRT, as far as `phiedge build` can see."""
+
+    def make(name: str) -> Recorded:
+        recorded = Recorded(name=name, ports=Ports(inputs=(), outputs=()))
+        monkeypatch.setitem(sys.modules, "tensorrt", recorded.module())
+        for module in (library, building):
+            monkeypatch.setattr(module, "this_gpu", lambda: ORIN)
+
+        def in_this_process(request: BuildRequest, progress: Progress) -> BuildAnswer:
+            """The network is as the request says; a picture's attentions have no mask."""
+            modern = request.dialect == "tensorrt"
+            recorded.ports = request.ports
+            recorded.attentions = request.attentions if modern else 0
+            recorded.caches = request.caches if modern else 0
+            recorded.operands = 4 if request.part == "decoder" else 3
+            return build_engine(BuildRequest.from_json(request.to_json()), lambda share: None)
+
+        monkeypatch.setattr(building_tensorrt, "build_in_process", in_this_process)
+        return recorded
+
+    return make
+
+
+@pytest.mark.parametrize("name", [JETPACK_7, TENSORRT_11])
+def test_a_device_builds_engines_for_its_own_gpu(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    recorded = device(name)
+    told = tell(capsys, "build", bundle, "--backend", "tensorrt", "--json")
+    assert (told.code, told.err) == (0, "")
+    (engine,) = told.json["engines"]
+    assert Path(engine["engine"]).name == "tensorrt-sm87"
+    assert engine["tools"] == {"tensorrt": recorded.trt.__version__}
+    assert engine["machine"] == {"compute capabilities": "87"}
+    assert engine["options"]["dialect"] == ("tensorrt-10.3" if name == JETPACK_6 else "tensorrt")
+    written = {path.name for path in (bundle / "engines" / "tensorrt-sm87").iterdir()}
+    assert written == {"vision.engine", "decoder.engine", "timing.cache", "engine.json"}
+
+
+def test_both_engines_and_the_next_build_share_what_was_measured(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = device(JETPACK_7)
+    recorded.knows = b"measured more"
+    for _ in range(2):
+        assert tell(capsys, "build", bundle, "--backend", "tensorrt").code == 0
+    assert recorded.timing_caches == [b"", *[b"measured more"] * 3]
+    record = json.loads((bundle / "engines" / "tensorrt-sm87" / "engine.json").read_text())
+    assert "timing.cache" in record["files"]
+
+
+def test_engines_of_another_release_are_replaced_and_its_measurements_left_behind(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (JETPACK_7, TENSORRT_11):
+        recorded = device(name)
+        recorded.knows = b"measured more"
+        assert tell(capsys, "build", bundle, "--backend", "tensorrt").code == 0
+    assert recorded.timing_caches == [b"", b"measured more"]
+    assert [path.name for path in (bundle / "engines").iterdir()] == ["tensorrt-sm87"]
+
+
+def test_a_bundle_of_other_dialects_names_what_the_device_wants(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Bundle.open(bundle).manifest
+    with BundleWriter(bundle.with_name("other")) as writer:
+        for file in (path for path in bundle.iterdir() if path.name in manifest.files):
+            (writer.path / file.name).hardlink_to(file)
+        other = writer.commit(replace(manifest, dialects={"ort": manifest.dialects["ort"]}, files={}))
+    device(JETPACK_6)
+    told = assert_refused(capsys, "build", other.path, "--backend", "tensorrt")
+    assert "has graphs of the dialects ort, tensorrt 10.3.0 needs tensorrt-10.3" in told
+    assert not (other.path / "engines").exists()
+
+
+def test_other_gpus_than_the_one_at_hand_are_refused(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(JETPACK_7)
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt", "--sm", "86", code=2)
+    assert "builds for the GPU at hand, which is SM 87, not 86" in told
+
+
+def test_a_machine_without_a_driver_builds_nothing(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_driver() -> Gpu:
+        raise DeviceError("there is no NVIDIA driver: libcuda.so.1", remedy="install it")
+
+    device(JETPACK_7)
+    monkeypatch.setattr(building, "this_gpu", no_driver)
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt")
+    assert "there is no NVIDIA driver" in told
+    assert not (bundle / "engines").exists()
+
+
+def test_a_build_that_fails_leaves_the_engine_before(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded = device(JETPACK_7)
+    assert tell(capsys, "build", bundle, "--backend", "tensorrt").code == 0
+    recorded.fails = "Could not find any implementation for node {ForeignNode}"
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt")
+    assert "TensorRT 10.16.1.11 does not build" in told
+    assert [path.name for path in (bundle / "engines").iterdir()] == ["tensorrt-sm87"]
+    assert Bundle.open(bundle).check_files() == []
