@@ -21,6 +21,10 @@ JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]
 
+# A model says what stands in pictures, a bundle how its tensors are called; neither must move the terminal's cursor or
+# retitle its window.
+SHOWN_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
 _DELAY_S = 1.0
 _UNBOUNDED = 100_000
 
@@ -30,11 +34,13 @@ def emit_json(value: Mapping[str, object]) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
-def show_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: str = "") -> None:
-    """Print a table on stdout. `right` names the columns, separated by spaces, that are aligned to the right.
+def show_table(
+    title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: str | Sequence[str] = ""
+) -> None:
+    """Print a table on stdout. `right` names the columns that are aligned to the right, as words or one by one.
 
-    On a terminal it is fitted to the width; in a pipe no cell is cut or wrapped. Without any name of a column there is
-    no line of names.
+    On a terminal it is fitted to the width by wrapping cells, in a pipe it is as wide as they are; none is ever cut.
+    Without any name of a column there is no line of names.
     """
     from rich.console import Console
     from rich.table import Table
@@ -43,10 +49,11 @@ def show_table(title: str | None, columns: Sequence[str], rows: Sequence[Sequenc
     table = Table(
         title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", show_header=any(columns)
     )
+    to_the_right = right.split() if isinstance(right, str) else right
     for column in columns:
-        table.add_column(column, justify="right" if column in right.split() else "left")
+        table.add_column(column, justify="right" if column in to_the_right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell.translate(SHOWN_CONTROL)) for cell in row))
     width = None if sys.stdout.isatty() else _UNBOUNDED
     Console(file=sys.stdout, width=width).print(table)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.console import SHOWN_CONTROL, JsonOption, emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from phiedge.runtime.result import Event, Result
 
 app = verb_app()
-
-# A model says what stands in pictures; it must not move the terminal's cursor or retitle its window.
-_SHOWN_CONTROL = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 _CUT_SHORT = {
     "length": "the answer is cut: it reached --max-new-tokens, or the end of the context",
@@ -147,13 +144,13 @@ def _print_as_it_comes(events: "Iterable[Event]") -> "Result":
     was_thinking, result = False, None
     for event in events:
         if event.kind == "thinking" and event.text:
-            print(f"{dim}{event.text.translate(_SHOWN_CONTROL)}{plain}", end="", file=sys.stderr, flush=True)
+            print(f"{dim}{event.text.translate(SHOWN_CONTROL)}{plain}", end="", file=sys.stderr, flush=True)
             was_thinking = True
         elif event.kind == "answer" and event.text:
             if was_thinking:
                 print(file=sys.stderr, flush=True)
                 was_thinking = False
-            print(event.text.translate(_SHOWN_CONTROL), end="", flush=True)
+            print(event.text.translate(SHOWN_CONTROL), end="", flush=True)
         result = event.result
     print(flush=True)
     assert result is not None

@@ -19,6 +19,7 @@ VERBS = {
     "export": "Turn a checkpoint into a bundle for a device.",
     "run": "Ask a bundle a question, with or without pictures.",
     "build": "Make an engine of a bundle for the machine it stands on.",
+    "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
     "devices": "List and show the devices that a bundle can be made for.",
