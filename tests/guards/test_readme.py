@@ -10,6 +10,9 @@ import typer
 
 import phiedge
 from phiedge.cli import app
+from phiedge.devices import find
+from phiedge.engines.backends import BACKENDS
+from phiedge.pipeline.building import BUILDABLE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -49,6 +52,16 @@ def test_every_command_that_a_page_shows_exists(page: str, words: list[str]) -> 
         parse(typer.main.get_command(app), "phiedge", words[1:])
     elif words[0] == "make":
         assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("words", [words for _, words in commands() if words[0] == "phiedge"], ids=" ".join)
+def test_every_device_and_backend_that_a_page_names_exists(words: list[str]) -> None:
+    named = dict(zip(words, words[1:], strict=False))
+    for option in ("-t", "--target"):
+        if option in named:
+            find(named[option])
+    if "--backend" in named:
+        assert named["--backend"] in (BUILDABLE if words[1] == "build" else BACKENDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
