@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_every_command_that_a_page_shows_exists(page: str, words: list[str]) -> 
 
 @pytest.mark.parametrize("words", [words for _, words in commands() if words[0] == "phiedge"], ids=" ".join)
 def test_every_device_and_backend_that_a_page_names_exists(words: list[str]) -> None:
-    named = dict(zip(words, words[1:], strict=False))
+    named = dict(pairwise(words))
     for option in ("-t", "--target"):
         if option in named:
             find(named[option])

@@ -59,6 +59,12 @@ OF_SELF = {
     "self._cuda_engine": "ICudaEngine",
     "self._context": "IExecutionContext",
 }
+# What an attribute of our own classes holds, whichever method put it there.
+ATTRIBUTES = {
+    "self._cuda_engine": "ICudaEngine",
+    "self._context": "IExecutionContext",
+    "self._runtime": "Runtime",
+}
 MADE_BY = {
     "Builder": "Builder",
     "OnnxParser": "OnnxParser",
@@ -111,6 +117,8 @@ def assigned(scope: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, str]]
             is_any = isinstance(argument.annotation, ast.Name) and argument.annotation.id == "Any"
             if is_any and argument.arg in OBJECTS:
                 yield argument.arg, OBJECTS[argument.arg]
+    if isinstance(scope, ast.ClassDef):
+        yield from ATTRIBUTES.items()
     for node in ast.walk(scope):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             maker, name = (dotted(node.value.func) or "").rpartition(".")[2], dotted(node.targets[0])
