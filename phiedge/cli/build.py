@@ -12,8 +12,11 @@ from phiedge.cli.verbs import verb_app
 
 if TYPE_CHECKING:
     from phiedge.engines.engine_record import BuiltEngine
+    from phiedge.engines.tensorrt.build_log import ProfileLog
 
 app = verb_app()
+
+_LAYERS = {"vision.layers.json": ("vision",), "decoder.layers.json": ("decoder, one row", "decoder, a chunk")}
 
 
 @app.command()
@@ -88,6 +91,16 @@ def _summary(engine: "BuiltEngine") -> dict[str, object]:
         "files": len(record.files),
         "bytes": _bytes(engine),
         "goldens": record.goldens,
+        "profiles": [
+            {
+                "profile": name,
+                "kernels": len(profile.kernels),
+                "attentions": len(profile.attentions),
+                "int4_products": profile.int4_products,
+                "activation_bytes": profile.activation_bytes,
+            }
+            for name, profile in _profiles(engine)
+        ],
     }
 
 
@@ -99,12 +112,33 @@ def _show(engines: "Sequence[BuiltEngine]") -> None:
             *((name, version) for name, version in record.tools.items()),
             *((name, found) for name, found in record.machine.items()),
             *((name, chosen) for name, chosen in record.options.items()),
+            *((name, _told(profile)) for name, profile in _profiles(engine)),
             ("size", f"{_bytes(engine) / 1e6:,.1f} MB in {len(record.files)} files"),
         ]
         show_table(None, ("", ""), rows)
         if record.goldens is not None:
             print("note: the export stored no goldens: what it answers was stored beside it, for `phiedge verify`")
         print(f"written to {engine.path}")
+
+
+def _profiles(engine: "BuiltEngine") -> "list[tuple[str, ProfileLog]]":
+    """What TensorRT told of the kernels of each profile; nothing for other engines."""
+    from phiedge.engines.tensorrt.build_log import BuildLog
+
+    told = []
+    for file, names in _LAYERS.items():
+        if file in engine.record.files:
+            log = BuildLog.from_json(engine.file(file).read_text(encoding="utf-8"))
+            told += list(zip(names, log.profiles, strict=True))
+    return told
+
+
+def _told(profile: "ProfileLog") -> str:
+    int4 = f", {profile.int4_products} int4 products" if profile.int4_products else ""
+    return (
+        f"{len(profile.kernels)} kernels, {len(profile.attentions)} fused attentions{int4}, "
+        f"{profile.activation_bytes / 1e6:,.1f} MB of activations"
+    )
 
 
 def _bytes(engine: "BuiltEngine") -> int:

@@ -64,6 +64,11 @@ class ProfileLog:
         """The kernels that attend."""
         return [kernel for kernel in self.kernels if kernel.is_attention]
 
+    @property
+    def int4_products(self) -> int:
+        """How many kernels dequantise weights on their way into a product."""
+        return sum(kernel.has_int4_product for kernel in self.kernels)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildLog:

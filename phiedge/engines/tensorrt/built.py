@@ -97,6 +97,12 @@ def check_usable(engine: BuiltEngine, bundle: Bundle, library: Library) -> None:
             f"{wanted}",
             remedy=_build(bundle, library.backend, engine_sms(engine)[0]),
         )
+    capacity, has = engine.record.options.get("capacity"), bundle.manifest.dialects[wanted].max_context
+    if capacity != str(has):
+        raise BundleError(
+            f"the engine {engine.path} was built for a cache of {capacity} positions; the bundle's graphs have {has}",
+            remedy=_build(bundle, library.backend, engine_sms(engine)[0]),
+        )
 
 
 def _build(bundle: Bundle, backend: str, sm: int) -> str:

@@ -6,12 +6,13 @@ output, one a line: how far it is, and in the end what it built or why it could 
 
 import json
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from phiedge.bundle.record import Json, decode, encode
 from phiedge.engines.tensorrt.ports import Ports
 
 Part: TypeAlias = Literal["vision", "decoder"]
+Kind: TypeAlias = Literal["progress", "answer", "error"]
 
 # The sizes of a profile's axis: smallest, usual, largest.
 Sizes: TypeAlias = tuple[int, int, int]
@@ -69,6 +70,12 @@ class BuildAnswer:
     peak_bytes: int
 
 
-def event(kind: Literal["progress", "answer", "error"], value: Json) -> str:
+def event(kind: Kind, value: Json) -> str:
     """A line for the parent."""
     return json.dumps({"event": kind, "value": value})
+
+
+def read_event(line: str) -> tuple[Kind, Any]:
+    """What such a line says."""
+    told = json.loads(line)
+    return told["event"], told["value"]

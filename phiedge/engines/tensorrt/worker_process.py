@@ -3,7 +3,6 @@
 It never outlives the call: an error, Ctrl-C and the end of this process all end it at once.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import tempfile
 from typing import IO, NoReturn
 
 from phiedge.bundle.record import decode
-from phiedge.engines.tensorrt.request import BuildAnswer, BuildRequest
+from phiedge.engines.tensorrt.request import BuildAnswer, BuildRequest, read_event
 from phiedge.errors import BundleError, DeviceError, PhiEdgeError, SessionError, UsageError
 from phiedge.progress import Progress, silent
 
@@ -54,16 +53,15 @@ def _follow(process: "subprocess.Popen[str]", request: BuildRequest, progress: P
             return None  # it has ended already; its standard error says why
         shown = 0
         for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "progress":
-                percent = event["value"] * _PERCENT // _PERMILLE
+            kind, told = read_event(line)
+            if kind == "progress":
+                percent = told * _PERCENT // _PERMILLE
                 advance(percent - shown)
                 shown = percent
-            elif event["event"] == "error":
-                told = event["value"]
+            elif kind == "error":
                 raise _ERRORS.get(told["type"], BundleError)(told["message"], remedy=told["remedy"])
             else:
-                answer = decode(BuildAnswer, event["value"], "the worker's answer")
+                answer = decode(BuildAnswer, told, "the worker's answer")
         advance(_PERCENT - shown)
     process.wait()
     return answer
