@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from math import isfinite
-from typing import NoReturn
 
 from phiedge.bundle import Bundle
 from phiedge.bundle.record import Json
@@ -26,7 +25,7 @@ def read_quantisation(bundle: Bundle) -> QuantisationReport | None:
         return None
     path = bundle.file(name)
     try:
-        value = json.loads(path.read_bytes(), parse_constant=_refuse)
+        value = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
         rows = value.pop("tensors")
         errors = {str(row["name"]): _error(row) for row in rows}
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
@@ -38,13 +37,22 @@ def read_quantisation(bundle: Bundle) -> QuantisationReport | None:
 
 
 def _error(row: dict[str, object]) -> QuantisationError:
-    relative_l2, largest = row["relative_l2"], row["max_abs_error"]
-    if not all(isinstance(value, int | float) and isfinite(value) for value in (relative_l2, largest)):
-        raise ValueError(f"the errors of {row['name']} are {relative_l2!r} and {largest!r}")
-    assert isinstance(relative_l2, int | float)
-    assert isinstance(largest, int | float)
-    return QuantisationError(relative_l2=float(relative_l2), max_abs_error=float(largest))
+    return QuantisationError(
+        relative_l2=_number(row, "relative_l2"),
+        max_abs_error=_number(row, "max_abs_error"),
+    )
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number of JSON")
+def _number(row: dict[str, object], key: str) -> float:
+    value = row[key]
+    if not isinstance(value, int | float):
+        raise ValueError(f"{key} of {row['name']} is {value!r}")
+    return float(value)
+
+
+def _finite(word: str) -> float:
+    """A number that can be written as JSON again."""
+    value = float(word)
+    if not isfinite(value):
+        raise ValueError(f"{word} is not a finite number")
+    return value
