@@ -26,6 +26,8 @@ def build_tensorrt(
     for family in families:
         dialect = building.check_buildable(bundle, library, family)
     building.require_memory_to_build(bundle, dialect)
+    if not library.capabilities.builds_ahead:
+        building.require_gpu_to_build(bundle, dialect)
     engines = []
     for number, family in enumerate(families):
         with EngineWriter(bundle, built.engine_name(backend, family)) as writer:

@@ -38,11 +38,11 @@ def bundle(exported_bundle: Path, tmp_path: Path) -> Path:
 def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     """Makes this machine a Jetson Orin with a TensorRT, as far as `phiedge build` can see."""
 
-    def make(name: str) -> Recorded:
+    def make(name: str, gpu: Gpu = ORIN) -> Recorded:
         recorded = Recorded(name=name, ports=Ports(inputs=(), outputs=()))
         monkeypatch.setitem(sys.modules, "tensorrt", recorded.module())
         for module in (library, building):
-            monkeypatch.setattr(module, "this_gpu", lambda: ORIN)
+            monkeypatch.setattr(module, "this_gpu", lambda: gpu)
 
         def in_this_process(request: BuildRequest, progress: Progress) -> BuildAnswer:
             """The network is as the request says; a picture's attentions have no mask."""
@@ -118,6 +118,15 @@ def test_other_gpus_than_the_one_at_hand_are_refused(
     device(JETPACK_7)
     told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt", "--sm", "86", code=2)
     assert "builds for the GPU at hand, which is SM 87, not 86" in told
+
+
+def test_weights_that_do_not_fit_the_gpu_are_refused_before_anything_is_built(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str]
+) -> None:
+    device(JETPACK_7, replace(ORIN, name="Small", integrated=False, memory_bytes=1_000_000))
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt")
+    assert "GB of the GPU when its engines are built, Small has 0.00 GB" in told
+    assert not (bundle / "engines").exists()
 
 
 def test_a_machine_without_a_driver_builds_nothing(

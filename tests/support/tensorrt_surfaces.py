@@ -9,6 +9,7 @@ import enum
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -39,6 +40,7 @@ class Surface:
         return member in self.classes.get(owner, ()) or member in self.enums.get(owner, ()) or path in self.enums
 
 
+@cache
 def surface(name: str) -> Surface:
     """The surface recorded as `name`, one of `SURFACES`."""
     recorded = json.loads((_DIRECTORY / f"{name}.json").read_text())

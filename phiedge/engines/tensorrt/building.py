@@ -16,7 +16,7 @@ from phiedge.engines.tensorrt.families import Family, check_precision, families
 from phiedge.engines.tensorrt.library import LIBRARIES, Library, this_gpu
 from phiedge.engines.tensorrt.ports import decoder_ports, vision_ports
 from phiedge.engines.tensorrt.request import BuildRequest
-from phiedge.errors import BundleError, UsageError
+from phiedge.errors import BundleError, DeviceError, UsageError
 
 # One row has a kernel for as many positions as this, less the size of a head: found with heads of 32 to 256 for SM 89,
 # and of 128 for SM 86 and 120, by building what just fits and what just does not.
@@ -55,7 +55,8 @@ def check_buildable(bundle: Bundle, library: Library, family: Family) -> Dialect
         raise BundleError(
             f"{bundle.path} has graphs of the dialects {', '.join(sorted(bundle.manifest.dialects))}, "
             f"{library.backend} {library.version} needs {name}",
-            remedy="export the bundle for a GPU, at int4 or fp16: phiedge export --target rtx-4090",
+            remedy="export the bundle for a GPU, at int4 or fp16: "
+            f"phiedge export --target {'orin' if name == CONSERVATIVE_DIALECT else 'rtx-4090'}",
         )
     check_precision(family, bundle.manifest.precision)
     most = _MOST_POSITIONS - bundle.manifest.facts.head_dim
@@ -75,7 +76,7 @@ def engine_bytes(bundle: Bundle, dialect: Dialect) -> int:
 
 def require_memory_to_build(bundle: Bundle, dialect: Dialect) -> None:
     """Refuse what this machine cannot build. Raises `DeviceError` with both numbers."""
-    weights_bytes = max(_data_bytes(bundle, graph) for graph in (dialect.vision, dialect.decoder))
+    weights_bytes = _most_weights_bytes(bundle, dialect)
     needed_bytes = _COPIES * weights_bytes + _CONSTANT_BYTES
     require_memory(
         f"building engines of {bundle.path}",
@@ -83,6 +84,20 @@ def require_memory_to_build(bundle: Bundle, dialect: Dialect) -> None:
         mapped_bytes=needed_bytes + weights_bytes,
         remedy="close what else runs, or build on a machine with more memory and copy the bundle",
     )
+
+
+def require_gpu_to_build(bundle: Bundle, dialect: Dialect) -> None:
+    """Refuse what the GPU at hand cannot try kernels for: weights that do not fit it. Raises `DeviceError`.
+
+    The memory of a Jetson is the machine's, which `require_memory_to_build` looks at.
+    """
+    gpu, weights_bytes = this_gpu(), _most_weights_bytes(bundle, dialect)
+    if not gpu.integrated and weights_bytes > gpu.memory_bytes:
+        raise DeviceError(
+            f"the weights of {bundle.path} take {weights_bytes / 1e9:.2f} GB of the GPU when its engines are built, "
+            f"{gpu.name} has {gpu.memory_bytes / 1e9:.2f} GB",
+            remedy="build on a GPU with more memory, or export with --precision int4",
+        )
 
 
 def requests(
@@ -103,7 +118,7 @@ def requests(
         layers=str(directory / built.VISION_LAYERS),
         sms=sms,
         ports=vision_ports(facts),
-        profiles=((facts.min_num_patches, facts.max_num_patches, facts.max_num_patches),),
+        profiles=((1, facts.max_num_patches, facts.max_num_patches),),  # few patches where fewer tokens are asked
         attentions=facts.vision_layers_used,
         capacity=None,
         timing_cache=timing_cache,
@@ -145,6 +160,10 @@ def _target_sms(bundle: Bundle) -> tuple[int, ...]:
             f"the bundle is for {target}, which has no GPU to build for", remedy="name one: --sm 86,89,120, for example"
         )
     return (device.sm_number,)
+
+
+def _most_weights_bytes(bundle: Bundle, dialect: Dialect) -> int:
+    return max(_data_bytes(bundle, graph) for graph in (dialect.vision, dialect.decoder))
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:

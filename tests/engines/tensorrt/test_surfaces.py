@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,7 @@ def assigned(scope: ast.FunctionDef | ast.ClassDef) -> Iterator[tuple[str, str]]
                 yield name, MADE_BY[maker]
 
 
+@cache
 def used() -> dict[str, set[str]]:
     """Every name of TensorRT's that a module of ours uses, with the modules that do."""
     found: dict[str, set[str]] = {}
