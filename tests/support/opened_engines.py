@@ -17,7 +17,7 @@ CONTEXT, CHUNK = 1024, 64
 def write_engines(bundle: Bundle, library: Library, *, chunk: int = CHUNK) -> BuiltEngine:
     """Write the two engines of `library` for the stand-in's GPU into a bundle."""
     dialect, facts = bundle.manifest.dialects[library.capabilities.dialect], bundle.manifest.facts
-    patches = (facts.min_num_patches, facts.max_num_patches, facts.max_num_patches)
+    patches = (1, facts.max_num_patches, facts.max_num_patches)
     family = (GPU.sm,)
     with EngineWriter(bundle, engine_name(library.backend, family)) as writer:
         write_engine(writer.path / "vision.engine", bundle.file(dialect.vision), profiles=[patches])

@@ -26,7 +26,7 @@ from phiedge.engines.tensorrt.memory_need import LIBRARY_BYTES, require_device_m
 from phiedge.engines.tensorrt.pycuda_memory import PycudaMemory
 from phiedge.engines.tensorrt.runtime_cache import RuntimeCacheFile, cache_directory
 from phiedge.engines.tensorrt.vision import TensorRtVision, VisionPlan, plan_vision
-from phiedge.errors import BundleError, ContextLengthError
+from phiedge.errors import BundleError, ContextLengthError, DeviceError
 
 OpenMemory: TypeAlias = Callable[[Gpu], DeviceMemory]
 
@@ -40,7 +40,10 @@ def open_engines(
     there is no engine for it or one that does not belong to it, `ContextLengthError` above the engine's capacity.
     """
     library = load_library(backend)
-    gpu = require_driver(library)
+    try:
+        gpu = require_driver(library)
+    except DeviceError as error:
+        raise DeviceError(error.message, remedy=f"{error.remedy}; or use --backend onnxruntime") from error
     return open_on(bundle, library, gpu, capacity=capacity, engine=engine, open_memory=PycudaMemory)
 
 

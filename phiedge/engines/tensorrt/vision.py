@@ -42,7 +42,7 @@ def plan_vision(path: Path, engine: LoadedEngine, facts: ModelFacts) -> VisionPl
     """The plan of a vision engine. Raises `BundleError` naming what the engine has and what the manifest needs."""
     ports = vision_ports(facts)
     check_bindings(path, engine.bindings, ports)
-    wanted = (facts.min_num_patches, facts.max_num_patches)
+    wanted = (1, facts.max_num_patches)  # `max_visual_tokens` may ask for fewer than the model itself would
     sizes = profile_sizes(path, engine.bindings, ports)
     if len(sizes) != 1 or sizes[0][0] > wanted[0] or sizes[0][1] < wanted[1]:
         raise mismatch(path, f"profiles of {sizes} patches", f"one from {wanted[0]} to {wanted[1]}")

@@ -92,7 +92,7 @@ def test_vision_has_one_profile_and_the_decoder_one_for_a_row_and_one_for_a_chun
 ) -> None:
     vision, decoder = building.requests(gpu_bundle, rtx, (89, 120), tmp_path, threads=2)
     facts, dialect = gpu_bundle.manifest.facts, gpu_bundle.manifest.dialects["tensorrt"]
-    assert vision.profiles == ((facts.min_num_patches, facts.max_num_patches, facts.max_num_patches),)
+    assert vision.profiles == ((1, facts.max_num_patches, facts.max_num_patches),)
     assert decoder.profiles == ((1, 1, 1), (256, 256, 256))
     assert (decoder.capacity, decoder.caches, vision.caches) == (dialect.max_context, 2 * facts.num_layers, 0)
     assert {vision.sms, decoder.sms} == {(89, 120)}
