@@ -22,8 +22,9 @@ from phiedge.errors import BundleError, DeviceError, UsageError
 # and of 128 for SM 86 and 120, by building what just fits and what just does not.
 _MOST_POSITIONS = 24_576
 
-# Measured (docs/decisions/0801-how-are-tensorrt-engines-built.md): each profile is built with a copy of the weights.
-_COPIES, _CONSTANT_BYTES = 2, 2_000_000_000
+# Measured (docs/decisions/0801-how-are-tensorrt-engines-built.md): each profile is built with a copy of the
+# weights, and the largest matrix lies there in float16 for a while.
+_COPIES, _FLOAT16_BYTES, _LIBRARY_BYTES = 2, 2, 500_000_000
 _ENGINE_EXTRA_BYTES = 32_000_000
 
 
@@ -77,7 +78,9 @@ def engine_bytes(bundle: Bundle, dialect: Dialect) -> int:
 def require_memory_to_build(bundle: Bundle, dialect: Dialect) -> None:
     """Refuse what this machine cannot build. Raises `DeviceError` with both numbers."""
     weights_bytes = _most_weights_bytes(bundle, dialect)
-    needed_bytes = _COPIES * weights_bytes + _CONSTANT_BYTES
+    facts = bundle.manifest.facts
+    largest_bytes = _FLOAT16_BYTES * facts.hidden_size * max(facts.vocab_size, 2 * facts.intermediate_size)
+    needed_bytes = _COPIES * weights_bytes + largest_bytes + _LIBRARY_BYTES
     require_memory(
         f"building engines of {bundle.path}",
         resident_bytes=needed_bytes,
@@ -118,7 +121,7 @@ def requests(
         layers=str(directory / built.VISION_LAYERS),
         sms=sms,
         ports=vision_ports(facts),
-        profiles=((1, facts.max_num_patches, facts.max_num_patches),),  # few patches where fewer tokens are asked
+        profiles=((1, facts.max_num_patches, facts.max_num_patches),),  # a request may want fewer than the model
         attentions=facts.vision_layers_used,
         capacity=None,
         timing_cache=timing_cache,
