@@ -8,6 +8,7 @@
 An engine addresses whatever it is given; nothing but this plan says how large it is.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from phiedge.bundle import ModelFacts
 from phiedge.engines.tensorrt.bindings import Binding, check_bindings, mismatch, profile_sizes
 from phiedge.engines.tensorrt.capabilities import CONSERVATIVE_DIALECT
-from phiedge.engines.tensorrt.device_memory import LineCopy, aligned
+from phiedge.engines.tensorrt.device_memory import ALIGNMENT_BYTES, LineCopy, aligned
 from phiedge.engines.tensorrt.ports import decoder_ports
 
 STEP, CHUNK = 0, 1  # the two profiles
@@ -61,7 +62,8 @@ class DecoderPlan:
     chunk_tokens: int
     hidden: int
     vocab: int
-    row_bytes: int  # what one position takes in one slot
+    kv_heads: int
+    head_bytes: int  # what one position takes in one head of one slot
     in_place: bool
 
     @property
@@ -75,9 +77,17 @@ class DecoderPlan:
         return InputLayout(rows=self.chunk_tokens, hidden=self.hidden)
 
     @property
+    def heads(self) -> int:
+        """Room for as many heads in a slot. New rows are put into all heads of all slots by one copy, for which heads
+        follow each other evenly: where a slot of them would end between two addresses, it has a few more.
+        """
+        even = 1 if self.in_place else ALIGNMENT_BYTES // math.gcd(ALIGNMENT_BYTES, self.head_bytes)
+        return -(-self.kv_heads // even) * even
+
+    @property
     def pitch_bytes(self) -> int:
         """From one slot of the caches to the next."""
-        return aligned(self.capacity * self.row_bytes)
+        return aligned(self.heads * self.capacity * self.head_bytes)
 
     @property
     def cache_bytes(self) -> int:
@@ -91,7 +101,7 @@ class DecoderPlan:
 
     def rows_pitch_bytes(self, rows: int) -> int:
         """From the new rows of one slot to those of the next, after a run of `rows` rows."""
-        return aligned(rows * self.row_bytes)
+        return aligned(self.heads * rows * self.head_bytes)
 
     @property
     def rows_bytes(self) -> int:
@@ -118,11 +128,11 @@ class DecoderPlan:
         assert past + used <= self.capacity
         return LineCopy(
             source=rows_at,
-            source_pitch_bytes=self.rows_pitch_bytes(rows),
-            target=caches_at + past * self.row_bytes,
-            target_pitch_bytes=self.pitch_bytes,
-            line_bytes=used * self.row_bytes,
-            lines=len(self.slots),
+            source_pitch_bytes=rows * self.head_bytes,
+            target=caches_at + past * self.head_bytes,
+            target_pitch_bytes=self.capacity * self.head_bytes,
+            line_bytes=used * self.head_bytes,
+            lines=len(self.slots) * self.heads,
         )
 
 
@@ -147,6 +157,7 @@ def plan_decoder(
         chunk_tokens=chunk_tokens,
         hidden=facts.hidden_size,
         vocab=facts.vocab_size,
-        row_bytes=facts.num_kv_heads * facts.head_dim * ACTIVATION.itemsize,
+        kv_heads=facts.num_kv_heads,
+        head_bytes=facts.head_dim * ACTIVATION.itemsize,
         in_place=dialect != CONSERVATIVE_DIALECT,
     )

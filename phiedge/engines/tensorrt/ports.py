@@ -53,11 +53,9 @@ def decoder_ports(facts: ModelFacts, *, dialect: str, capacity: int) -> Ports:
     In the modern dialect `present.*` is `past.*`, written in place; in the conservative one it is the chunk's new rows
     alone, which the runtime puts into the cache.
     """
-    if dialect == CONSERVATIVE_DIALECT:
-        past = (1, capacity, facts.num_kv_heads, facts.head_dim)
-        present = (1, ANY, facts.num_kv_heads, facts.head_dim)
-    else:
-        past = present = (1, facts.num_kv_heads, capacity, facts.head_dim)
+    past = (1, facts.num_kv_heads, capacity, facts.head_dim)
+    rows = ANY if dialect == CONSERVATIVE_DIALECT else capacity
+    present = (1, facts.num_kv_heads, rows, facts.head_dim)
     slots = [f"{layer}.{part}" for layer in range(facts.num_layers) for part in ("key", "value")]
     return Ports(
         inputs=(

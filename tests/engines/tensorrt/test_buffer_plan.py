@@ -19,12 +19,21 @@ FULL = DecoderPlan(
     chunk_tokens=256,
     hidden=5120,
     vocab=100_352,
-    row_bytes=10 * 128 * 2,
+    kv_heads=10,
+    head_bytes=128 * 2,
     in_place=True,
 )
+ROWS = replace(FULL, in_place=False)
 # Sizes that are no multiples of anything.
 RAGGED = DecoderPlan(
-    slots=("0.key", "0.value"), capacity=7, chunk_tokens=3, hidden=5, vocab=11, row_bytes=6, in_place=False
+    slots=("0.key", "0.value"),
+    capacity=7,
+    chunk_tokens=3,
+    hidden=5,
+    vocab=11,
+    kv_heads=3,
+    head_bytes=96,
+    in_place=False,
 )
 
 
@@ -61,7 +70,7 @@ def test_the_cache_of_the_published_size_is_what_the_model_needs_and_no_more() -
     assert 0 <= FULL.total_bytes - FULL.cache_bytes - FULL.logits_bytes - inputs < 3 * ALIGNMENT_BYTES
 
 
-@pytest.mark.parametrize("plan", [FULL, RAGGED])
+@pytest.mark.parametrize("plan", [FULL, ROWS, RAGGED, replace(RAGGED, in_place=True)])
 def test_every_address_is_aligned_and_no_two_pieces_overlap(plan: DecoderPlan) -> None:
     base = 1 << 20
     for layout in (plan.step, plan.chunk):
@@ -72,25 +81,41 @@ def test_every_address_is_aligned_and_no_two_pieces_overlap(plan: DecoderPlan) -
             assert start % ALIGNMENT_BYTES == 0
             assert start < end <= following
     for addresses, size_bytes in (
-        (plan.caches(base), plan.capacity * plan.row_bytes),
-        (plan.new_rows(base, rows=plan.chunk_tokens), plan.chunk_tokens * plan.row_bytes),
+        (plan.caches(base), plan.heads * plan.capacity * plan.head_bytes),
+        (plan.new_rows(base, rows=plan.chunk_tokens), plan.heads * plan.chunk_tokens * plan.head_bytes),
     ):
         starts = list(addresses.values())
         assert all(start % ALIGNMENT_BYTES == 0 for start in starts)
         assert all(one + size_bytes <= other for one, other in pairwise(starts))
 
 
-def test_new_rows_go_to_their_position_in_every_slot() -> None:
-    copy = RAGGED.into_cache(rows_at=0, caches_at=4096, rows=3, used=2, past=4)
-    assert (copy.source_pitch_bytes, copy.target_pitch_bytes) == (256, 256)
-    assert (copy.target, copy.line_bytes, copy.lines) == (4096 + 4 * 6, 12, 2)
+def test_new_rows_of_the_published_size_are_put_into_the_cache_by_one_copy_without_padding() -> None:
+    assert (ROWS.heads, ROWS.cache_bytes) == (10, FULL.cache_bytes)
+    copy = ROWS.into_cache(rows_at=0, caches_at=1 << 30, rows=256, used=3, past=100)
+    assert (copy.lines, copy.line_bytes) == (2 * 40 * 10, 3 * 256)
+    assert (copy.source_pitch_bytes, copy.target_pitch_bytes) == (256 * 256, 4096 * 256)
+    assert copy.target == (1 << 30) + 100 * 256
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_each_head_of_each_slot_gets_its_own_new_rows(rows: int) -> None:
+    assert RAGGED.heads == 8  # of 96 bytes, the first whole number of pieces of 256
+    copy = RAGGED.into_cache(rows_at=1 << 20, caches_at=1 << 21, rows=rows, used=1, past=4)
+    lines = {
+        copy.source + line * copy.source_pitch_bytes: copy.target + line * copy.target_pitch_bytes
+        for line in range(copy.lines)
+    }
+    for slot, cache in RAGGED.caches(1 << 21).items():
+        for head in range(RAGGED.kv_heads):
+            source = RAGGED.new_rows(1 << 20, rows=rows)[slot] + head * rows * 96
+            assert lines[source] == cache + (head * 7 + 4) * 96
 
 
 def test_a_plan_is_made_of_the_engine_and_the_facts(facts: ModelFacts) -> None:
     found = bindings(facts, dialect="tensorrt", capacity=64, chunk=(16, 16))
     plan = plan_decoder(PATH, found, facts, dialect="tensorrt", capacity=64)
     assert (plan.chunk_tokens, plan.slots, plan.in_place) == (16, ("0.key", "0.value"), True)
-    assert plan.row_bytes == facts.num_kv_heads * facts.head_dim * 2
+    assert (plan.kv_heads, plan.head_bytes) == (facts.num_kv_heads, facts.head_dim * 2)
 
 
 def test_the_conservative_dialect_gives_new_rows(facts: ModelFacts) -> None:

@@ -51,6 +51,6 @@ def test_a_decoder_of_the_conservative_dialect_gives_only_new_rows(config: Model
     facts = config.facts()
     ports = decoder_ports(facts, dialect="tensorrt-10.3", capacity=512)
     past, present = ports.inputs[3], ports.outputs[1]
-    assert (past.name, past.shape) == ("past.0.key", (1, 512, facts.num_kv_heads, facts.head_dim))
-    assert (present.name, present.shape) == ("present.0.key", (1, ANY, facts.num_kv_heads, facts.head_dim))
-    assert present.sized(256) == (1, 256, facts.num_kv_heads, facts.head_dim)
+    assert (past.name, past.shape) == ("past.0.key", (1, facts.num_kv_heads, 512, facts.head_dim))
+    assert (present.name, present.shape) == ("present.0.key", (1, facts.num_kv_heads, ANY, facts.head_dim))
+    assert present.sized(256) == (1, facts.num_kv_heads, 256, facts.head_dim)
