@@ -25,7 +25,7 @@ def build_tensorrt(
     families = building.choose_families(bundle, library, sms)
     for family in families:
         dialect = building.check_buildable(bundle, library, family)
-    building.require_memory_to_build(bundle, dialect)
+    building.require_memory_to_build(bundle, dialect, maps_weights=library.capabilities.maps_weights)
     if not library.capabilities.builds_ahead:
         building.require_gpu_to_build(bundle, dialect)
     engines = []

@@ -7,7 +7,7 @@ profiles of one size each, one row and a chunk, which share its weights.
 from collections.abc import Sequence
 from pathlib import Path
 
-from phiedge.bundle import Bundle, Dialect
+from phiedge.bundle import Bundle, Dialect, ModelFacts
 from phiedge.devices import find
 from phiedge.devices.memory_limits import require_memory
 from phiedge.engines.tensorrt import built
@@ -75,12 +75,17 @@ def engine_bytes(bundle: Bundle, dialect: Dialect) -> int:
     return _data_bytes(bundle, dialect.vision) + _data_bytes(bundle, dialect.decoder) + 2 * _ENGINE_EXTRA_BYTES
 
 
-def require_memory_to_build(bundle: Bundle, dialect: Dialect) -> None:
+def memory_to_build(facts: ModelFacts, *, weights_bytes: int, maps_weights: bool) -> int:
+    """What building an engine takes; a parser that does not map the weights of a graph has them in memory once more."""
+    largest_bytes = _FLOAT16_BYTES * facts.hidden_size * max(facts.vocab_size, 2 * facts.intermediate_size)
+    copies = _COPIES if maps_weights else _COPIES + 1
+    return copies * weights_bytes + largest_bytes + _LIBRARY_BYTES
+
+
+def require_memory_to_build(bundle: Bundle, dialect: Dialect, *, maps_weights: bool = True) -> None:
     """Refuse what this machine cannot build. Raises `DeviceError` with both numbers."""
     weights_bytes = _most_weights_bytes(bundle, dialect)
-    facts = bundle.manifest.facts
-    largest_bytes = _FLOAT16_BYTES * facts.hidden_size * max(facts.vocab_size, 2 * facts.intermediate_size)
-    needed_bytes = _COPIES * weights_bytes + largest_bytes + _LIBRARY_BYTES
+    needed_bytes = memory_to_build(bundle.manifest.facts, weights_bytes=weights_bytes, maps_weights=maps_weights)
     require_memory(
         f"building engines of {bundle.path}",
         resident_bytes=needed_bytes,

@@ -14,48 +14,15 @@ def capabilities(name: str) -> Capabilities:
 HAS = {
     RTX: {
         "builds_ahead",
+        "maps_weights",
         "progress_monitor",
-        "stream_writer",
-        "stream_reader",
-        "load_initializer",
-        "kv_cache_update",
-        "attention",
-        "key_value_lengths",
         "aliased_outputs",
-        "runtime_config",
         "runtime_cache",
         "cuda_graph_strategy",
-        "stream_capturable",
-        "engine_validity",
-        "tactic_memory_pools",
     },
-    JETPACK_6: {"strongly_typed_flag", "timing_cache", "progress_monitor", "tactic_memory_pools"},
-    JETPACK_7: {
-        "strongly_typed_flag",
-        "timing_cache",
-        "progress_monitor",
-        "stream_writer",
-        "stream_reader",
-        "load_initializer",
-        "kv_cache_update",
-        "attention",
-        "aliased_outputs",
-        "runtime_config",
-        "tactic_memory_pools",
-    },
-    TENSORRT_11: {
-        "timing_cache",
-        "progress_monitor",
-        "stream_writer",
-        "stream_reader",
-        "load_initializer",
-        "kv_cache_update",
-        "attention",
-        "key_value_lengths",
-        "aliased_outputs",
-        "runtime_config",
-        "tactic_memory_pools",
-    },
+    JETPACK_6: {"strongly_typed_flag", "timing_cache", "progress_monitor"},
+    JETPACK_7: {"strongly_typed_flag", "maps_weights", "timing_cache", "progress_monitor", "aliased_outputs"},
+    TENSORRT_11: {"maps_weights", "timing_cache", "progress_monitor", "aliased_outputs"},
 }
 
 
@@ -75,5 +42,5 @@ def test_each_release_has_its_dialect(name: str, dialect: str) -> None:
 
 def test_a_release_that_has_the_caches_and_not_yet_the_parser_takes_the_conservative_dialect() -> None:
     found = capabilities_of(stand_in(JETPACK_7), ahead_of_time=False, version=(10, 15))
-    assert found.kv_cache_update
+    assert found.aliased_outputs
     assert found.dialect == "tensorrt-10.3"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import phiedge.engines.tensorrt
-from phiedge.engines.tensorrt.capabilities import capabilities_of
+from phiedge.engines.tensorrt.capabilities import DIALECT, capabilities_of
 from tensorrt_surfaces import RTX, SURFACES, Surface, stand_in, surface
 
 MODULES = sorted(Path(phiedge.engines.tensorrt.__file__).parent.glob("*.py"))
@@ -19,28 +19,18 @@ BEHIND = {
     "ComputeCapability": "builds_ahead",
     "IBuilderConfig.num_compute_capabilities": "builds_ahead",
     "IBuilderConfig.set_compute_capability": "builds_ahead",
-    "IStreamWriter": "stream_writer",
-    "Builder.build_serialized_network_to_stream": "stream_writer",
-    "IStreamReaderV2": "stream_reader",
-    "OnnxParser.load_initializer": "load_initializer",
-    "OnnxParser.load_model_proto": "load_initializer",
-    "OnnxParser.parse_model_proto": "load_initializer",
-    "LayerType.ATTENTION_INPUT": "attention",
-    "LayerType.KV_CACHE_UPDATE": "kv_cache_update",
-    "IAttentionInputLayer": "attention",
+    "LayerType.ATTENTION_INPUT": "modern dialect",
+    "LayerType.KV_CACHE_UPDATE": "modern dialect",
     "ICudaEngine.get_aliased_input_tensor": "aliased_outputs",
-    "ICudaEngine.create_runtime_config": "runtime_config",
-    "IRuntimeConfig.set_execution_context_allocation_strategy": "runtime_config",
-    "CudaGraphStrategy": "cuda_graph_strategy",
-    "IRuntimeConfig.cuda_graph_strategy": "cuda_graph_strategy",
+    "ICudaEngine.create_runtime_config": "runtime_cache",
+    "IRuntimeConfig.set_execution_context_allocation_strategy": "runtime_cache",
     "DynamicShapesKernelSpecializationStrategy": "runtime_cache",
     "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy": "runtime_cache",
     "IRuntimeConfig.create_runtime_cache": "runtime_cache",
     "IRuntimeConfig.set_runtime_cache": "runtime_cache",
-    "IRuntimeConfig.get_runtime_cache": "runtime_cache",
-    "IExecutionContext.is_stream_capturable": "stream_capturable",
-    "EngineValidity": "engine_validity",
-    "Runtime.get_engine_validity": "engine_validity",
+    "CudaGraphStrategy": "cuda_graph_strategy",
+    "IRuntimeConfig.cuda_graph_strategy": "cuda_graph_strategy",
+    "IExecutionContext.is_stream_capturable": "cuda_graph_strategy",
 }
 # What a name, or what it is made by, is an object of.
 OBJECTS = {
@@ -139,9 +129,11 @@ def used() -> dict[str, set[str]]:
     return found
 
 
-def flags(name: str, recorded: Surface) -> dict[str, object]:
+def flags(name: str, recorded: Surface) -> dict[str, bool]:
+    """What a release can do, by flag; the dialect is one of them."""
     version = tuple(int(part) for part in recorded.version.split(".")[:2])
-    return asdict(capabilities_of(stand_in(name), ahead_of_time=name == RTX, version=version))
+    found = capabilities_of(stand_in(name), ahead_of_time=name == RTX, version=version)
+    return {**asdict(found), "modern dialect": found.dialect == DIALECT}
 
 
 def behind(name: str) -> str | None:
@@ -166,6 +158,10 @@ def test_a_flag_promises_the_names_that_are_used_behind_it(name: str) -> None:
     recorded = surface(name)
     can = flags(name, recorded)
     assert [path for path, flag in BEHIND.items() if can[flag] and not recorded.has(path)] == []
+
+
+def test_every_name_behind_a_flag_is_used() -> None:
+    assert set(BEHIND) - set(used()) == set()
 
 
 @pytest.mark.parametrize("name", sorted(BEHIND))
