@@ -1,84 +1,119 @@
-"""What it takes to build TensorRT-RTX engines of the reference model, and what its builder made of the graphs.
+"""What it takes to build TensorRT-RTX engines, and what its builder made of the graphs.
 
-    python -m benchmarks.tensorrt_build [--builder PYTHON] [--sm 86 89 120 89+120] [--keep]
+    python -m benchmarks.tensorrt_build [--bundle DIRECTORY] [--sm 86 89 120 89+120] [--keep]
 
-No GPU is needed, and nothing runs on one. PYTHON is an interpreter that has `tensorrt-rtx-cu13`; by default the one
-that runs this. The decoder has two profiles of one size each, one row and a chunk; each engine is built by a process
-of its own. What must be true of the decoder (a fused attention with its mask in every layer, every cache written in
-place) is read from the builder's log, and an error otherwise.
+The bundle is one for a GPU, at int4; without one the reference model is exported. No GPU is needed, and nothing runs on
+one. Engines are built as `phiedge build` builds them, each by a process of its own, and thrown away; what must be true
+of a decoder (a fused attention with its mask in every layer, every cache written in place) is an error otherwise.
+Memory is that of the building process: all that was resident, and its own pages alone, looked at fifty times a second.
 """
 
 import argparse
-import json
-import subprocess
-import sys
+import os
 import tempfile
+import threading
 from pathlib import Path
-from typing import Any
 
 from benchmarks.record import add_options, publish
-from phiedge.calibration.int4 import RoundToNearest
-from phiedge.engines.tensorrt.build_log import BuildLog, check_decoder_log, read_log
-from phiedge.exporters.checkpoint import open_checkpoint
-from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.graphs import write_graphs
-from phiedge.exporters.precision import choose_precision, for_tensorrt
-from phiedge.reference import MODEL_PATH
+from phiedge.bundle import Bundle
+from phiedge.engines.tensorrt import building
+from phiedge.engines.tensorrt.build_log import BuildLog
+from phiedge.engines.tensorrt.library import Library, load_library
+from phiedge.engines.tensorrt.request import BuildRequest
+from phiedge.engines.tensorrt.worker_process import build_in_process
+from phiedge.pipeline import export
 
-CONTEXT, CHUNK = 2048, 256
-_WORKER = Path(__file__).with_name("tensorrt_worker.py")
+_LOOK_S = 0.02
+
+
+class OwnPages:
+    """The most pages of its own that the only child of this process had while this was open."""
+
+    def __init__(self) -> None:
+        self.peak_bytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "OwnPages":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+        while not self._ended.wait(_LOOK_S):
+            for child in children.read_text(encoding="utf-8").split():
+                self.peak_bytes = max(self.peak_bytes, anonymous_bytes(int(child)))
+
+
+def anonymous_bytes(process: int) -> int:
+    """Pages of a process that are no file's; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    kilobytes = status.partition("RssAnon:")[2].split()
+    return int(kilobytes[0]) * 1024 if kilobytes else 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build TensorRT-RTX engines of the reference model.")
-    parser.add_argument("--builder", default=sys.executable, metavar="PYTHON", help="has tensorrt-rtx-cu13")
+    parser = argparse.ArgumentParser(description="Build TensorRT-RTX engines of a bundle.")
+    parser.add_argument("--bundle", type=Path, metavar="DIRECTORY", help="by default the reference model's is made")
     parser.add_argument("--sm", nargs="+", default=["86", "89", "120", "89+120"], help="compute capabilities")
+    parser.add_argument("--part", nargs="+", default=["decoder", "vision"], choices=["decoder", "vision"])
     add_options(parser)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        config = _write_graphs(Path(work))
+    with tempfile.TemporaryDirectory(dir=options.bundle.parent if options.bundle else None) as work:
+        bundle = Bundle.open(options.bundle) if options.bundle else _reference(Path(work))
+        library = load_library("tensorrt-rtx")
         found = {
-            f"{part}, sm {sm}": _build(Path(work), part, sm, config, options.builder)
+            f"{part}, sm {sm}": _measure(bundle, library, part, sm, Path(work))
             for sm in options.sm
-            for part in ("decoder", "vision")
+            for part in options.part
         }
-    publish("tensorrt-build", {"context": CONTEXT, "chunk_tokens": CHUNK}, found, keep=options.keep)
-
-
-def _write_graphs(directory: Path) -> ModelConfig:
-    """The reference model at int4, as TensorRT wants it."""
-    with open_checkpoint(str(MODEL_PATH)) as checkpoint:
-        plan = for_tensorrt(choose_precision("int4", sm=89).plan)
-        write_graphs(
-            checkpoint,
-            precision=plan,
-            dialects=["tensorrt"],
-            max_context=CONTEXT,
-            out_dir=directory,
-            quantiser=RoundToNearest(),
-        )
-        return checkpoint.config
-
-
-def _build(directory: Path, part: str, sm: str, config: ModelConfig, builder: str) -> dict[str, object]:
-    patches = [config.min_num_patches, config.max_num_patches, config.max_num_patches]
-    request = {
-        "graph": str(directory / f"{part}.tensorrt.onnx"),
-        "log": str(directory / "builder.log"),
-        "sm": [int(one) for one in sm.split("+")],
-        "profiles": [[1, 1, 1], [CHUNK, CHUNK, CHUNK]] if part == "decoder" else [patches],
+    dialect = bundle.manifest.dialects[library.capabilities.dialect]
+    settings = {
+        "model": bundle.manifest.model.name,
+        "layers": bundle.manifest.facts.num_layers,
+        "context": dialect.max_context,
+        "chunk_tokens": building.chunk_tokens(dialect),
+        "tensorrt_rtx": library.version,
     }
-    (directory / "request.json").write_text(json.dumps(request), encoding="utf-8")
-    command = [builder, str(_WORKER), str(directory / "request.json")]
-    finished = subprocess.run(command, capture_output=True, text=True)
-    if finished.returncode:
-        raise SystemExit(f"{part}, sm {sm}: {finished.stderr.strip()}")
-    measured: dict[str, Any] = json.loads(finished.stdout)
-    log = read_log((directory / "builder.log").read_text(encoding="utf-8").split("\n"))
-    if part == "decoder":
-        check_decoder_log(log, layers=config.num_layers, capacity=CONTEXT)
-    data_bytes = (directory / f"{part}.data").stat().st_size
-    return {**measured, "weights_bytes_in_bundle": data_bytes, **_told(log)}
+    name = "tensorrt-build-full-size" if options.bundle else "tensorrt-build"
+    publish(name, settings, found, keep=options.keep)
+
+
+def _reference(directory: Path) -> Bundle:
+    return export("reference", target="rtx-4090", precision="int4", max_context=2048, output=directory / "bundle")
+
+
+def _measure(bundle: Bundle, library: Library, part: str, sm: str, work: Path) -> dict[str, object]:
+    family = tuple(int(one) for one in sm.split("+"))
+    asked = {one.part: one for one in building.requests(bundle, library, family, work, threads=None)}
+    request = asked["vision" if part == "vision" else "decoder"]
+    before = os.times()
+    with OwnPages() as pages:
+        answer = build_in_process(request)
+    after = os.times()
+    found = {
+        "wall_s": round(answer.build_ns / 1e9, 2),
+        "cpu_s": round(after.children_user + after.children_system - before.children_user - before.children_system, 2),
+        "peak_rss_bytes": answer.peak_bytes,
+        "peak_anonymous_bytes": pages.peak_bytes,
+        "engine_bytes": answer.engine_bytes,
+        "weights_bytes_in_bundle": _weights_bytes(bundle, request),
+        **_told(BuildLog.from_json(Path(request.layers).read_text(encoding="utf-8"))),
+    }
+    Path(request.engine).unlink()
+    return found
+
+
+def _weights_bytes(bundle: Bundle, request: BuildRequest) -> int:
+    graph = Path(request.graph).name
+    return sum(entry.bytes for name, entry in bundle.manifest.graph_files(graph).items() if name != graph)
 
 
 def _told(log: BuildLog) -> dict[str, object]:
@@ -86,7 +121,7 @@ def _told(log: BuildLog) -> dict[str, object]:
         {
             "kernels": len(profile.kernels),
             "fused_attentions": len(profile.attentions),
-            "int4_products": sum(kernel.has_int4_product for kernel in profile.kernels),
+            "int4_products": profile.int4_products,
             "activation_bytes": profile.activation_bytes,
         }
         for profile in log.profiles

@@ -28,7 +28,9 @@ def build_in_process(request: BuildRequest, progress: Progress = silent) -> Buil
     Raises what the worker raises (`BundleError`, `DeviceError`, `SessionError`), and `DeviceError` where the system
     ends it.
     """
-    command = [sys.executable, "-m", WORKER, str(os.getpid())]
+    # As `-m` would start it, but for the working directory: what lies there is not ours to import.
+    program = f"import sys; sys.path[:] = {sys.path!r}; import runpy; runpy.run_module({WORKER!r}, run_name='__main__')"
+    command = [sys.executable, "-c", program, str(os.getpid())]
     with (
         tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace") as told,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=told, text=True) as process,

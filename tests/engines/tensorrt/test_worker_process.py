@@ -56,6 +56,15 @@ def test_an_engine_is_written_with_what_was_told_of_its_layers(vision: BuildRequ
     assert progress.tasks == {"build vision 100 %": 100}
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(
+    vision: BuildRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("json", "tensorrt_rtx", "phiedge"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    build_in_process(vision)
+
+
 def test_the_same_engine_is_built_twice(vision: BuildRequest) -> None:
     build_in_process(vision)
     first = Path(vision.engine).read_bytes()
@@ -102,7 +111,7 @@ def test_a_process_without_an_engine_is_an_error_with_a_remedy(
     message: str,
 ) -> None:
     (tmp_path / "stand_in_worker.py").write_text(program)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(worker_process, "WORKER", "stand_in_worker")
     with pytest.raises(error, match=message) as caught:
         build_in_process(vision)
