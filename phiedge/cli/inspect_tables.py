@@ -34,7 +34,7 @@ def show_inspection(found: "Inspection", *, details: bool, whole_hashes: bool) -
     _show_graphs(found, details=details)
     if details and found.layers:
         _section(
-            ("layer", "stored as", "shape", "MB", "error"),
+            ("layer", "type", "shape", "MB", "error"),
             [_layer_row(layer) for layer in found.layers],
             right="shape MB error",
         )
@@ -65,7 +65,7 @@ def _told_source(found: "Inspection") -> str:
         "reference": f"the reference model, {read}",
         "directory": f"a directory, {read}",
         "hub": f"{model.id} at {model.revision}, {read}",
-        "random": f"random weights of seed {model.revision}",
+        "random": f"random weights, {model.revision}",
     }
     return told[model.source]
 

@@ -134,3 +134,9 @@ def test_a_session_answers_on_a_device(device: Path, exported_bundle: Path) -> N
 
 def test_a_bundle_is_verified_on_a_device(device: Path, exported_bundle: Path) -> None:
     assert run_on_device(device / "phiedge", "verify", exported_bundle).stdout.endswith("verified\n")
+
+
+def test_a_bundle_is_inspected_on_a_device(device: Path, exported_bundle: Path) -> None:
+    told = json.loads(run_on_device(device / "phiedge", "inspect", exported_bundle, "--json").stdout)
+    assert all(dialect["decoder"]["operators"] for dialect in told["dialects"])
+    assert len(told["layers"]) > 0
