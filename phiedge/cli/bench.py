@@ -77,7 +77,7 @@ def bench(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What computes. By default what suits the bundle's target.",
+            help="What computes, as for `phiedge run`. By default what suits the bundle.",
             show_default=False,
         ),
     ] = None,

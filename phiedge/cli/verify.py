@@ -31,7 +31,8 @@ def verify(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="On the CPU onnxruntime or openvino, or onnxruntime-cuda. By default what suits the bundle's target.",
+            help="On the CPU onnxruntime or openvino; on a GPU onnxruntime-cuda, tensorrt or tensorrt-rtx. By default "
+            "what suits the bundle.",
             show_default=False,
         ),
     ] = None,

@@ -24,7 +24,8 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
 _DIALECT = "ort"
-_PACKAGES = ("phiedge", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
+_ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx-cu13")
+_PACKAGES = ("phiedge", "numpy", *_ENGINES, "pycuda")
 
 
 def bench(
