@@ -9,8 +9,9 @@ import typer
 
 from phiedge.bundle import Bundle
 from phiedge.cli.bench_table import show_report
-from phiedge.cli.console import JsonOption, emit_json, terminal_progress
+from phiedge.cli.console import emit_json, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import BackendOption, BundleArgument, ContextOption, JsonOption, ThreadsOption
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import MissingExtraError, UsageError
 
@@ -21,10 +22,7 @@ PLOT_SUFFIXES = (".svg", ".png", ".pdf")
 
 @app.command()
 def bench(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
-    ],
+    bundle: BundleArgument,
     contexts: Annotated[
         str | None,
         typer.Option(
@@ -56,31 +54,12 @@ def bench(
         float, typer.Option("--seconds", metavar="S", help="About how long to measure, without opening.")
     ] = 60.0,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="At most so many tokens at one context.")] = 500,
-    max_context: Annotated[
-        int | None,
-        typer.Option(
-            "--max-context",
-            metavar="TOKENS",
-            help="Open the bundle for so many positions. By default what it was exported for.",
-            show_default=False,
-        ),
-    ] = None,
+    max_context: ContextOption = None,
     chunk_tokens: Annotated[
         int, typer.Option("--chunk-tokens", metavar="N", help="Compute prompts so many tokens at a time.")
     ] = 256,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            metavar="NAME",
-            help="What computes, as for `phiedge run`. By default what suits the bundle.",
-            show_default=False,
-        ),
-    ] = None,
+    threads: ThreadsOption = None,
+    backend: BackendOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(

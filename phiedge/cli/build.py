@@ -1,13 +1,13 @@
 """`phiedge build`: a bundle gets engines, for the machine that it stands on or for GPUs elsewhere."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import BundleArgument, JsonOption, ThreadsOption
 from phiedge.cli.verbs import verb_app
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ _LAYERS = {"vision.layers.json": ("vision",), "decoder.layers.json": ("decoder, 
 
 @app.command()
 def build(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
-    ],
+    bundle: BundleArgument,
     backend: Annotated[
         str,
         typer.Option(
@@ -42,10 +39,7 @@ def build(
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
-    ] = None,
+    threads: ThreadsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make engines of a bundle: for this processor, or for NVIDIA GPUs.

@@ -8,18 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeAlias
-
-import typer
+from typing import TYPE_CHECKING
 
 from phiedge.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
-
-JsonOption: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
-]
 
 # A model says what stands in pictures, a bundle how its tensors are called; neither must move the terminal's cursor or
 # retitle its window.

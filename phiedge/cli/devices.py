@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from phiedge.cli.console import JsonOption, emit_json, show_table
+from phiedge.cli.console import emit_json, show_table
+from phiedge.cli.options import JsonOption
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import Device, Figure, Source, aliases, catalogue, describe, find
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import JsonOption
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import find
 from phiedge.devices.memory_limits import require_memory

@@ -1,13 +1,13 @@
 """`phiedge inspect`: what is in a bundle, without opening it."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from phiedge.bundle import Bundle
-from phiedge.cli.console import JsonOption, emit_json
+from phiedge.cli.console import emit_json
 from phiedge.cli.inspect_tables import show_inspection
+from phiedge.cli.options import BundleArgument, JsonOption
 from phiedge.cli.verbs import verb_app
 
 app = verb_app()
@@ -15,10 +15,7 @@ app = verb_app()
 
 @app.command()
 def inspect(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
-    ],
+    bundle: BundleArgument,
     layers: Annotated[
         bool,
         typer.Option(

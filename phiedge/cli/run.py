@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from phiedge.cli.console import SHOWN_CONTROL, JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.console import SHOWN_CONTROL, emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import BackendOption, BundleArgument, ContextOption, JsonOption, ThreadsOption
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
 
@@ -29,10 +30,7 @@ _CUT_SHORT = {
 
 @app.command()
 def run(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
-    ],
+    bundle: BundleArgument,
     prompt: Annotated[
         str,
         typer.Option("--prompt", "-p", metavar="TEXT", help="The question. `<image>` in it says where a picture goes."),
@@ -62,29 +60,9 @@ def run(
             "--seed", metavar="N", help="With a temperature: the same seed, the same answer.", show_default=False
         ),
     ] = None,
-    max_context: Annotated[
-        int | None,
-        typer.Option(
-            "--max-context",
-            metavar="TOKENS",
-            help="Room to keep for prompt, pictures and answer. By default what it was exported for.",
-            show_default=False,
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", metavar="N", help="By default one for each physical core.", show_default=False),
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            metavar="NAME",
-            help="On the CPU onnxruntime or openvino; on a GPU onnxruntime-cuda, tensorrt or tensorrt-rtx. By default "
-            "what suits the bundle.",
-            show_default=False,
-        ),
-    ] = None,
+    max_context: ContextOption = None,
+    threads: ThreadsOption = None,
+    backend: BackendOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a bundle a question, with or without pictures.

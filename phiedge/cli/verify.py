@@ -2,14 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from phiedge.bundle import Bundle, Problem
 from phiedge.bundle.reading import UNLISTED_DIRECTORIES
-from phiedge.cli.console import JsonOption, emit_json, show_table, terminal_progress
+from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import BackendOption, BundleArgument, JsonOption
 from phiedge.cli.verbs import verb_app
 from phiedge.engines.engine_record import built_engines
 from phiedge.progress import Progress
@@ -22,20 +23,8 @@ app = verb_app()
 
 @app.command()
 def verify(
-    bundle: Annotated[
-        Path,
-        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
-    ],
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            "--backend",
-            metavar="NAME",
-            help="On the CPU onnxruntime or openvino; on a GPU onnxruntime-cuda, tensorrt or tensorrt-rtx. By default "
-            "what suits the bundle.",
-            show_default=False,
-        ),
-    ] = None,
+    bundle: BundleArgument,
+    backend: BackendOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check every byte of a bundle, and its answers against those stored at export.

@@ -14,7 +14,7 @@ import typer
 
 from phiedge import __version__
 from phiedge.cli import main
-from phiedge.cli.console import JsonOption
+from phiedge.cli.options import JsonOption
 from phiedge.cli.verbs import VERBS, verb_app
 from phiedge.errors import BundleError, UnknownDeviceError
 
@@ -182,7 +182,7 @@ import sys
 from types import ModuleType
 from phiedge.bundle import BundleWriter
 from phiedge.cli import main
-from phiedge.cli.console import JsonOption
+from phiedge.cli.options import JsonOption
 from phiedge.cli.verbs import VERBS, verb_app
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
