@@ -101,6 +101,25 @@ def positioned_decoder_io(config: ModelConfig, *, max_context: int) -> GraphIO:
     )
 
 
+def row_output_decoder_io(config: ModelConfig, *, max_context: int) -> GraphIO:
+    """The decoder of the conservative tensorrt dialect: caches are read, and `present.*` are new rows alone.
+
+    As `positioned_decoder_io`, but that the host puts the rows into the caches after the run, [1, kv_heads, t, D] at
+    their positions. What caches hold from the chunk's first position on is not seen.
+    """
+    io = positioned_decoder_io(config, max_context=max_context)
+    logits, *_ = io.outputs
+    return GraphIO(
+        name="decoder", inputs=io.inputs, outputs=(logits, *(_rows(port) for port in decoder_io(config).outputs[1:]))
+    )
+
+
+def _rows(port: Port) -> Port:
+    return Port(
+        name=port.name, shape=tuple(CHUNK if side == CAPACITY else side for side in port.shape), dtype=port.dtype
+    )
+
+
 def _fixed(port: Port, capacity: int) -> Port:
     return Port(
         name=port.name, shape=tuple(capacity if side == CAPACITY else side for side in port.shape), dtype=port.dtype

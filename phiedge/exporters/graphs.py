@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import onnx_ir as ir
@@ -19,8 +20,7 @@ from phiedge.bundle import Dialect, FileEntry, Table, data_name
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
-from phiedge.exporters.dialects.tensorrt import OPSET as TENSORRT_OPSET
-from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt_vision
+from phiedge.exporters.dialects.tensorrt import FORMS, to_tensorrt_decoder, to_tensorrt_vision
 from phiedge.exporters.draft import GraphDraft, check_consumed, draft_graph
 from phiedge.exporters.journal import Journal
 from phiedge.exporters.node_names import name_nodes
@@ -49,9 +49,14 @@ class DialectPasses:
 
 DIALECTS = {
     "ort": DialectPasses(opset=OPSET, plan=lambda plan: plan, vision=to_ort_vision, decoder=to_ort_decoder),
-    "tensorrt": DialectPasses(
-        opset=TENSORRT_OPSET, plan=for_tensorrt, vision=to_tensorrt_vision, decoder=to_tensorrt_decoder
-    ),
+} | {
+    form.name: DialectPasses(
+        opset=form.opset,
+        plan=for_tensorrt,
+        vision=partial(to_tensorrt_vision, form=form),
+        decoder=partial(to_tensorrt_decoder, form=form),
+    )
+    for form in FORMS.values()
 }
 
 

@@ -12,7 +12,7 @@ from ort_graphs import CachedDecoder, open_graph
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.errors import ExportError
 from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt_vision
-from phiedge.exporters.graph_io import GraphIO, positioned_decoder_io, vision_io
+from phiedge.exporters.graph_io import GraphIO, positioned_decoder_io, row_output_decoder_io, vision_io
 from phiedge.exporters.graphs import DIALECTS, GraphFacts, draft_decoder, draft_vision, write_graphs
 from phiedge.exporters.precision import FP16, FP32, INT4, for_tensorrt
 from phiedge.exporters.tensors import EMBEDDING_TABLE
@@ -31,34 +31,44 @@ PLANS = {
 }
 
 
-@pytest.fixture(scope="module")
-def write(oracle_checkpoint, tmp_path_factory) -> Callable[[str, str], tuple[Path, GraphFacts]]:
-    """Exports the oracle checkpoint in a dialect by a plan, the first time that it is asked for."""
-    done: dict[tuple[str, str], tuple[Path, GraphFacts]] = {}
+FORMS = ("tensorrt", "tensorrt-10.3")
 
-    def export(plan: str, dialect: str = "tensorrt") -> tuple[Path, GraphFacts]:
-        if (plan, dialect) not in done:
-            path = tmp_path_factory.mktemp("graphs")
+
+@pytest.fixture(scope="module")
+def write(oracle_checkpoint, tmp_path_factory) -> Callable[[str], tuple[Path, GraphFacts]]:
+    """Exports the oracle checkpoint by a plan, the first time that it is asked for: in both forms, or for `ort`."""
+    done: dict[tuple[str, bool], tuple[Path, GraphFacts]] = {}
+
+    def export(plan: str, *, ort: bool = False) -> tuple[Path, GraphFacts]:
+        if (plan, ort) not in done:
+            path, dialects = tmp_path_factory.mktemp("graphs"), ("ort",) if ort else FORMS
             with pytest.MonkeyPatch.context() as patch:
-                patch.setitem(DIALECTS, dialect, replace(DIALECTS[dialect], plan=lambda plan: plan))
+                for dialect in dialects:
+                    patch.setitem(DIALECTS, dialect, replace(DIALECTS[dialect], plan=lambda plan: plan))
                 facts = write_graphs(
                     oracle_checkpoint,
                     precision=PLANS[plan],
-                    dialects=[dialect],
+                    dialects=dialects,
                     max_context=CAPACITY,
                     out_dir=path,
                     quantiser=RoundToNearest(),
                 )
-            done[plan, dialect] = path, facts
-        return done[plan, dialect]
+            done[plan, ort] = path, facts
+        return done[plan, ort]
 
     return export
 
 
+@pytest.fixture(params=FORMS)
+def form(request) -> str:
+    """The two forms of the dialect."""
+    return request.param
+
+
 @pytest.fixture
-def decoder(write) -> Callable[..., PositionedDecoder]:
+def decoder(write, form) -> Callable[..., PositionedDecoder]:
     """A fresh decoder of a plan."""
-    return lambda plan, **options: PositionedDecoder(write(plan)[0] / "decoder.tensorrt.onnx", **options)
+    return lambda plan, **options: PositionedDecoder(write(plan)[0] / f"decoder.{form}.onnx", **options)
 
 
 @pytest.mark.parametrize("chunk", [CAPACITY, 100])
@@ -101,7 +111,7 @@ def test_fp16_logits_are_close_and_its_greedy_tokens_equal(decoder, oracle_array
 @pytest.mark.parametrize(("plan", "tolerance"), [("int4 in float32", 1e-4), ("int4", 2e-2)])
 def test_int4_is_the_same_model_as_in_the_ort_dialect(write, decoder, oracle_arrays, plan, tolerance) -> None:
     rows = oracle_arrays["img1/inputs_embeds"][0]
-    path, _ = write(plan, "ort")
+    path, _ = write(plan, ort=True)
     peer = CachedDecoder(path / "decoder.ort.onnx", capacity=CAPACITY)
     run = decoder(plan)
     np.testing.assert_allclose(run.prefill(rows, chunk=100), peer.prefill(rows, chunk=100), rtol=0, atol=tolerance)
@@ -146,8 +156,8 @@ def test_cache_rows_that_no_row_may_see_have_no_weight_at_all(decoder, oracle_ar
 
 @pytest.mark.parametrize(("plan", "tolerance"), [("fp32", 1e-4), ("fp16", 1e-2), ("int4", 1e-2)])
 @pytest.mark.parametrize("case", ["img1", "img2"])
-def test_projected_rows_are_the_publishers(write, oracle_arrays, oracle_cases, plan, tolerance, case) -> None:
-    session = open_graph(write(plan)[0] / "vision.tensorrt.onnx")
+def test_projected_rows_are_the_publishers(write, form, oracle_arrays, oracle_cases, plan, tolerance, case) -> None:
+    session = open_graph(write(plan)[0] / f"vision.{form}.onnx")
     dtype = np.float32 if plan == "fp32" else np.float16
     for index in range(len(oracle_cases[case]["images"])):
         pos_embed = oracle_arrays[f"{case}/pos_embed_{index}"]
@@ -159,20 +169,22 @@ def test_projected_rows_are_the_publishers(write, oracle_arrays, oracle_cases, p
 
 
 @pytest.mark.parametrize("plan", ["fp32", "fp16", "int4"])
-def test_the_graphs_have_the_ports_that_are_stated_and_standard_operators_only(write, oracle_checkpoint, plan) -> None:
+def test_the_graphs_have_the_ports_that_are_stated_and_standard_operators_only(
+    write, form, oracle_checkpoint, plan
+) -> None:
     path, facts = write(plan)
-    config = oracle_checkpoint.config
+    described, config = facts.dialects[form], oracle_checkpoint.config
     float_type = "tensor(float)" if plan == "fp32" else "tensor(float16)"
-    for io in (vision_io(config), positioned_decoder_io(config, max_context=CAPACITY)):
-        graph = path / f"{io.name}.tensorrt.onnx"
+    decoder_io = {"tensorrt": positioned_decoder_io, "tensorrt-10.3": row_output_decoder_io}[form]
+    for io in (vision_io(config), decoder_io(config, max_context=CAPACITY)):
+        graph = path / f"{io.name}.{form}.onnx"
         model = onnx.load(graph, load_external_data=False)
         assert {node.domain for node in model.graph.node} == {""}
-        assert [(entry.domain, entry.version) for entry in model.opset_import] == [
-            ("", facts.dialects["tensorrt"].opset)
-        ]
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", described.opset)]
+        onnx.checker.check_model(str(graph))
         _check_ports(graph, io, float_type)
-    assert facts.dialects["tensorrt"].opset == 24
-    assert facts.dialects["tensorrt"].max_context == CAPACITY
+    assert described.opset == {"tensorrt": 24, "tensorrt-10.3": 21}[form]
+    assert described.max_context == CAPACITY
 
 
 def _check_ports(graph: Path, io: GraphIO, float_type: str) -> None:
@@ -195,6 +207,22 @@ def test_codes_in_the_file_are_int4_and_scales_of_the_activations_type(write) ->
     assert [row.bits for row in facts.quantised] == [4] * 13
     assert facts.quantised[0].stored_bytes == 192 * 128 // 2 + 192 * 2 * 2
     assert (path / "decoder.data").stat().st_size < 600_000
+
+
+@pytest.mark.parametrize("graph", ["vision", "decoder"])
+@pytest.mark.parametrize("plan", ["fp16", "int4"])
+def test_both_forms_read_the_same_bytes_as_the_same_weights(write, plan, graph) -> None:
+    path, _ = write(plan)
+    modern, conservative = (
+        {
+            value.name: (value.data_type, tuple(value.dims), {entry.key: entry.value for entry in value.external_data})
+            for value in onnx.load(path / f"{graph}.{form}.onnx", load_external_data=False).graph.initializer
+            if value.external_data
+        }
+        for form in FORMS
+    )
+    assert modern == conservative
+    assert {entry[2]["location"] for entry in modern.values()} == {f"{graph}.data"}
 
 
 def test_what_tensorrt_could_only_compute_otherwise_is_refused(oracle_checkpoint) -> None:

@@ -1,5 +1,5 @@
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.graph_io import Port, decoder_io, vision_io
+from phiedge.exporters.graph_io import Port, decoder_io, positioned_decoder_io, row_output_decoder_io, vision_io
 from published import PUBLISHED_CONFIG
 
 CONFIG = ModelConfig.from_json(PUBLISHED_CONFIG)
@@ -31,6 +31,17 @@ def test_logits_are_float32_whatever_the_graph_computes_in_and_lengths_are_int32
     io = decoder_io(CONFIG)
     assert io.outputs[0] == Port(name="logits", shape=(1, 1, 100352), dtype="float32")
     assert {port.name for port in io.inputs if port.dtype == "int32"} == {"seqlens_k", "total_sequence_length"}
+
+
+def test_the_decoders_of_the_tensorrt_dialects_differ_only_in_what_they_give_of_a_cache() -> None:
+    modern, conservative = (make(CONFIG, max_context=512) for make in (positioned_decoder_io, row_output_decoder_io))
+    assert conservative.inputs == modern.inputs
+    assert [port.name for port in conservative.inputs[:3]] == ["inputs_embeds", "position_ids", "last_row"]
+    assert conservative.outputs[0] == modern.outputs[0]
+    assert [port.name for port in conservative.outputs] == [port.name for port in modern.outputs]
+    assert {port.shape for port in conservative.inputs[3:]} == {(1, 10, 512, 128)}
+    assert {port.shape for port in modern.outputs[1:]} == {(1, 10, 512, 128)}
+    assert {port.shape for port in conservative.outputs[1:]} == {(1, 10, "chunk_tokens", 128)}
 
 
 def test_a_port_tells_its_dynamic_axes_and_fills_them_in() -> None:

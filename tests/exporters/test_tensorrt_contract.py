@@ -11,7 +11,7 @@ from ort_graphs import open_graph
 from phiedge.calibration.int4 import quantise_rtn
 from phiedge.errors import ExportError
 from phiedge.exporters.dialects.rewrite import nodes_of
-from phiedge.exporters.dialects.tensorrt import to_tensorrt_decoder, to_tensorrt_vision
+from phiedge.exporters.dialects.tensorrt import CONSERVATIVE, MODERN, to_tensorrt_decoder, to_tensorrt_vision
 from phiedge.exporters.dialects.tensorrt.contract import check_decoder, check_vision
 from phiedge.exporters.dialects.tensorrt.packing import pack_int4, pack_int4_float16
 from phiedge.exporters.draft import GraphDraft
@@ -22,16 +22,24 @@ PLAN = for_tensorrt(replace(INT4, group_size=64))
 
 
 @pytest.fixture(scope="module")
-def good_decoder(oracle_checkpoint) -> ir.Model:
-    draft = draft_decoder(oracle_checkpoint.config, PLAN, max_context=16)
-    to_tensorrt_decoder(draft, PLAN)
-    return draft.model
+def good_decoders(oracle_checkpoint) -> dict[str, ir.Model]:
+    traced = draft_decoder(oracle_checkpoint.config, PLAN, max_context=16)
+    drafts = {form.name: traced.copy() for form in (MODERN, CONSERVATIVE)}
+    for form in (MODERN, CONSERVATIVE):
+        to_tensorrt_decoder(drafts[form.name], PLAN, form)
+    return {name: draft.model for name, draft in drafts.items()}
 
 
 @pytest.fixture
-def decoder(good_decoder) -> GraphDraft:
+def decoder(good_decoders) -> GraphDraft:
     """One to spoil."""
-    return GraphDraft(model=good_decoder.clone(), fills={})
+    return GraphDraft(model=good_decoders["tensorrt"].clone(), fills={})
+
+
+@pytest.fixture
+def conservative_decoder(good_decoders) -> GraphDraft:
+    """One to spoil."""
+    return GraphDraft(model=good_decoders["tensorrt-10.3"].clone(), fills={})
 
 
 @pytest.fixture
@@ -112,7 +120,7 @@ def use_an_operator_of_onnx_runtime(draft: GraphDraft) -> None:
 def compute_in_bfloat16(draft: GraphDraft) -> None:
     node = first(draft, "RMSNormalization")
     assert node.inputs[0] is not None
-    node.inputs[0].dtype = ir.DataType.BFLOAT16
+    node.inputs[0].type = ir.TensorType(ir.DataType.BFLOAT16)  # a new one: copies of a graph share the old
 
 
 @pytest.mark.parametrize(
@@ -136,19 +144,90 @@ def compute_in_bfloat16(draft: GraphDraft) -> None:
 def test_what_was_not_seen_to_work_is_refused(
     decoder: GraphDraft, spoil: Callable[[GraphDraft], None], message: str
 ) -> None:
-    check_decoder(decoder)
+    check_decoder(decoder, MODERN)
     spoil(decoder)
     with pytest.raises(ExportError, match=message):
-        check_decoder(decoder)
+        check_decoder(decoder, MODERN)
 
 
 def test_patches_see_each_other_without_a_mask(vision: GraphDraft) -> None:
-    check_vision(vision)
+    check_vision(vision, MODERN)
     node = first(vision, "Attention")
     node.resize_inputs(4)
     node.replace_input_with(3, node.inputs[0])
     with pytest.raises(ExportError, match=r"Attention .* has 4 operands, wanted are 3"):
-        check_vision(vision)
+        check_vision(vision, MODERN)
+
+
+def weigh_unmasked_scores(draft: GraphDraft) -> None:
+    softmax = first(draft, "Softmax")
+    add = softmax.inputs[0].producer()
+    softmax.replace_input_with(0, add.inputs[0])
+
+
+def weigh_in_float16(draft: GraphDraft) -> None:
+    first(draft, "Softmax").inputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def turn_a_cache_around(draft: GraphDraft) -> None:
+    past = next(value for value in draft.graph.inputs if value.name == "past.0.key")
+    ((product, _),) = past.uses()
+    turned = ir.node("Transpose", [past], {"perm": [0, 1, 3, 2]})
+    draft.graph.insert_before(product, turned)
+    product.replace_input_with(0, turned.outputs[0])
+
+
+def give_the_whole_cache(draft: GraphDraft) -> None:
+    draft.graph.outputs[1].shape = ir.Shape([1, 2, 16, 16])
+
+
+def norm_in_float16(draft: GraphDraft) -> None:
+    first(draft, "ReduceMean").inputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
+
+
+def use_an_operator_that_is_too_new(draft: GraphDraft) -> None:
+    first(draft, "Softmax").op_type = "RMSNormalization"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (weigh_unmasked_scores, r"Softmax .* of scores that have no mask"),
+        (weigh_in_float16, r"Softmax .* of FLOAT16, which was not seen to work"),
+        (turn_a_cache_around, r"past.0.key .* is operand 0 of Transpose, wanted is operand 0 of one MatMul"),
+        (give_the_whole_cache, r"present.0.key .* is not the chunk's new rows"),
+        (leave_the_capacity_open, r"past.0.key .* wanted is operand 0 of one MatMul"),
+        (norm_in_float16, r"ReduceMean .* of FLOAT16, which was not seen to work"),
+        (use_an_operator_that_is_too_new, r"RMSNormalization .* which no pass of the dialect took"),
+        (have_a_zero_point, r"DequantizeLinear .* with 3 operands and blocks of 64"),
+    ],
+)
+def test_what_the_conservative_form_has_not_is_refused(
+    conservative_decoder: GraphDraft, spoil: Callable[[GraphDraft], None], message: str
+) -> None:
+    check_decoder(conservative_decoder, CONSERVATIVE)
+    spoil(conservative_decoder)
+    with pytest.raises(ExportError, match=message):
+        check_decoder(conservative_decoder, CONSERVATIVE)
+
+
+def test_a_form_refuses_the_other_ones_graphs(
+    decoder: GraphDraft, conservative_decoder: GraphDraft, vision: GraphDraft
+) -> None:
+    for draft, check, form in (
+        (decoder, check_decoder, CONSERVATIVE),
+        (conservative_decoder, check_decoder, MODERN),
+        (vision, check_vision, CONSERVATIVE),
+    ):
+        with pytest.raises(ExportError, match="which no pass of the dialect took"):
+            check(draft, form)
+
+
+def test_norms_that_are_not_in_float32_are_not_written_out(oracle_checkpoint) -> None:
+    plan = replace(PLAN, norms="float16")
+    draft = draft_decoder(oracle_checkpoint.config, plan, max_context=16)
+    with pytest.raises(ExportError, match="its squares need not fit"):
+        to_tensorrt_decoder(draft, plan, CONSERVATIVE)
 
 
 @pytest.mark.parametrize(("pack", "dtype"), [(pack_int4, np.float32), (pack_int4_float16, np.float16)])

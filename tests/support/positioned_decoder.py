@@ -8,7 +8,10 @@ from ort_graphs import open_graph
 
 
 class PositionedDecoder:
-    """A decoder graph with caches of zeros; `padding` is what the rows after the last that counts are filled with."""
+    """A decoder graph with caches of zeros; `padding` is what the rows after the last that counts are filled with.
+
+    Caches that a graph only reads are written here, as a runtime would.
+    """
 
     def __init__(self, path: Path | bytes, *, padding: float = 7.0) -> None:
         self.session = open_graph(path)
@@ -19,6 +22,8 @@ class PositionedDecoder:
             for name, port in ports.items()
             if name.startswith("past.")
         }
+        *_, present = self.session.get_outputs()
+        self.gives_rows = isinstance(present.shape[2], str)
         self.padding = padding
         self.length = 0
 
@@ -33,9 +38,17 @@ class PositionedDecoder:
         feeds |= {f"past.{name}": cache for name, cache in self.caches.items()}
         names = ["logits", *(f"present.{name}" for name in self.caches)]
         logits, *present = self.session.run(names, feeds)
-        self.caches = dict(zip(self.caches, present, strict=True))
+        self._keep(dict(zip(self.caches, present, strict=True)), len(rows))
         self.length += len(rows)
         return logits[0, 0]
+
+    def _keep(self, present: dict[str, np.ndarray], count: int) -> None:
+        """Take over caches that the graph has written, or put the first `count` of its new rows into them."""
+        if not self.gives_rows:
+            self.caches = present
+            return
+        for name, rows in present.items():
+            self.caches[name][:, :, self.length : self.length + count] = rows[:, :, :count]
 
     def prefill(self, rows: np.ndarray, *, chunk: int, padded: bool = False) -> np.ndarray:
         """Run all of `rows` in chunks and return the logits of the last row."""

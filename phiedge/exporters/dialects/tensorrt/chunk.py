@@ -21,6 +21,17 @@ _LENGTHS = ("seqlens_k", "total_sequence_length")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Positions:
+    """`value` is the input `position_ids` [1, t] int64; the tables are [capacity, half] each."""
+
+    value: ir.Value
+    cos_cache: ir.Value
+    sin_cache: ir.Value
+    capacity: int
+    half: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """`first` [1] int64 is the cache row of the chunk's first row, `cos` and `sin` are [1, t, D / 2], and `mask`
     [1, 1, t, capacity] is added to scores.
@@ -32,8 +43,8 @@ class Chunk:
     mask: ir.Value
 
 
-def take_positions(draft: GraphDraft) -> Chunk:
-    """Let the host tell `position_ids` and `last_row`, and make of the positions what attention needs, once.
+def take_positions(draft: GraphDraft) -> Positions:
+    """Let the host tell `position_ids` and `last_row`, and caches have as many rows as there are positions.
 
     The inputs that this replaces stay until `drop_lengths`, for whoever has not been rewritten yet.
     """
@@ -45,14 +56,20 @@ def take_positions(draft: GraphDraft) -> Chunk:
     assert cos_cache.shape is not None
     capacity, half = (int(side) for side in cos_cache.shape.numpy())
     _fix_capacity(graph, capacity)
-    first = ir.node("Gather", [positions, constant(draft, "zero", np.int64(0))], {"axis": 1})
-    cos, sin = (ir.node("Gather", [table, positions], {"axis": 0}) for table in (cos_cache, sin_cache))
-    mask = _mask(draft, positions, capacity)
+    return Positions(value=positions, cos_cache=cos_cache, sin_cache=sin_cache, capacity=capacity, half=half)
+
+
+def read_positions(draft: GraphDraft, positions: Positions) -> Chunk:
+    """Make of the positions what attention to a cache that is written in place needs, once."""
+    cos_cache, sin_cache, half = positions.cos_cache, positions.sin_cache, positions.half
+    first = ir.node("Gather", [positions.value, constant(draft, "zero", np.int64(0))], {"axis": 1})
+    cos, sin = (ir.node("Gather", [table, positions.value], {"axis": 0}) for table in (cos_cache, sin_cache))
+    mask = _mask(draft, positions.value, positions.capacity)
     prepend(draft, [first, cos, sin, *mask])
     _typed(first, ir.DataType.INT64, 1)
     _typed(cos, cos_cache.dtype, 1, CHUNK, half)
     _typed(sin, sin_cache.dtype, 1, CHUNK, half)
-    _typed(mask[-1], cos_cache.dtype, 1, 1, CHUNK, capacity)
+    _typed(mask[-1], cos_cache.dtype, 1, 1, CHUNK, positions.capacity)
     return Chunk(first=first.outputs[0], cos=cos.outputs[0], sin=sin.outputs[0], mask=mask[-1].outputs[0])
 
 

@@ -5,80 +5,49 @@ So only what was seen to be parsed, built and used is let through, with the oper
 with (docs/decisions/0406-which-operators-for-tensorrt.md). What TensorRT itself made of it is checked when it builds.
 """
 
-from collections.abc import Mapping
-
 import onnx_ir as ir
 
 from phiedge.errors import ExportError
+from phiedge.exporters.dialects.tensorrt.forms import Form, Operators
 from phiedge.exporters.draft import GraphDraft
+from phiedge.exporters.graph_io import CHUNK
 from phiedge.exporters.precision import GROUP_SIZES
 
-OPSET = 24  # the first with TensorScatter
-_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
-_INT64 = frozenset({ir.DataType.INT64})
 
-# By operator the types of its first operand.
-VISION: Mapping[str, frozenset[ir.DataType]] = {
-    "Add": _FLOATS,
-    "Attention": _FLOATS,
-    "Cast": _FLOATS,
-    "Gelu": _FLOATS,
-    "Gemm": _FLOATS,
-    "LayerNormalization": _FLOATS,
-    "Squeeze": _FLOATS,
-    "Unsqueeze": _FLOATS,
-}
-DECODER: Mapping[str, frozenset[ir.DataType]] = {
-    "Add": _FLOATS,
-    "Attention": _FLOATS,
-    "Cast": _FLOATS,
-    "DequantizeLinear": frozenset({ir.DataType.INT4}),
-    "Gather": _FLOATS | _INT64,
-    "LessOrEqual": _INT64,
-    "MatMul": _FLOATS,
-    "Mul": _FLOATS,
-    "RMSNormalization": _FLOATS,
-    "Range": _INT64,
-    "Reshape": _FLOATS,
-    "RotaryEmbedding": _FLOATS,
-    "Sigmoid": _FLOATS,
-    "Split": _FLOATS,
-    "TensorScatter": _FLOATS,
-    "Transpose": _FLOATS,
-    "Unsqueeze": _INT64,
-    "Where": frozenset({ir.DataType.BOOL}),
-}
-
-
-def check_vision(draft: GraphDraft) -> None:
+def check_vision(draft: GraphDraft, form: Form) -> None:
     """Raises `ExportError` naming the first node that does not belong, or not as it is."""
-    _check_operators(draft, VISION)
-    for node in draft.graph:
-        if node.op_type == "Attention" and len(_operands(node)) != 3:
-            raise _wrong(
-                draft, node, f"has {len(_operands(node))} operands, wanted are 3: every patch sees every patch"
-            )
-    _check_attentions(draft)
-
-
-def check_decoder(draft: GraphDraft) -> None:
-    """As `check_vision`; every attention must have its mask, and every cache must be written in place."""
-    _check_operators(draft, DECODER)
-    _check_attentions(draft)
+    _check_operators(draft, form.vision)
     for node in draft.graph:
         if node.op_type == "Attention":
+            _check_attention(draft, node)
+            if len(_operands(node)) != 3:
+                raise _wrong(
+                    draft, node, f"has {len(_operands(node))} operands, wanted are 3: every patch sees every patch"
+                )
+
+
+def check_decoder(draft: GraphDraft, form: Form) -> None:
+    """As `check_vision`; every attention must have its mask, and every cache be written in place, or only read."""
+    _check_operators(draft, form.decoder)
+    for node in draft.graph:
+        if node.op_type == "Attention":
+            _check_attention(draft, node)
             _check_masked(draft, node)
+        elif node.op_type == "Softmax":
+            _check_softmax(draft, node)
         elif node.op_type == "TensorScatter":
             _check_in_place(draft, node)
         elif node.op_type == "DequantizeLinear":
             _check_blocks(draft, node)
     for value in draft.graph.outputs:
-        producer = value.producer()
-        if str(value.name).startswith("present.") and (producer is None or producer.op_type != "TensorScatter"):
-            raise ExportError(f"the cache {value.name} is not written in place", remedy=_REMEDY)
+        if str(value.name).startswith("present."):
+            (_check_written if form.writes_caches else _check_rows)(value)
+    for value in draft.graph.inputs:
+        if str(value.name).startswith("past.") and not form.writes_caches:
+            _check_only_read(value)
 
 
-def _check_operators(draft: GraphDraft, allowed: Mapping[str, frozenset[ir.DataType]]) -> None:
+def _check_operators(draft: GraphDraft, allowed: Operators) -> None:
     for node in draft.graph:
         if node.domain or node.op_type not in allowed:
             raise _wrong(draft, node, "which no pass of the dialect took")
@@ -87,15 +56,12 @@ def _check_operators(draft: GraphDraft, allowed: Mapping[str, frozenset[ir.DataT
             raise _wrong(draft, node, f"of {dtype.name}, which was not seen to work")
 
 
-def _check_attentions(draft: GraphDraft) -> None:
-    for node in draft.graph:
-        if node.op_type != "Attention":
-            continue
-        causal = node.attributes.get("is_causal")
-        if len(_operands(node)) > 4 or len(node.outputs) != 1 or (causal is not None and causal.as_int()):
-            raise _wrong(draft, node, "with lengths, a past or is_causal, which TensorRT ignores or reads otherwise")
-        if "softmax_precision" in node.attributes:
-            raise _wrong(draft, node, "with softmax_precision, which TensorRT refuses")
+def _check_attention(draft: GraphDraft, node: ir.Node) -> None:
+    causal = node.attributes.get("is_causal")
+    if len(_operands(node)) > 4 or len(node.outputs) != 1 or (causal is not None and causal.as_int()):
+        raise _wrong(draft, node, "with lengths, a past or is_causal, which TensorRT ignores or reads otherwise")
+    if "softmax_precision" in node.attributes:
+        raise _wrong(draft, node, "with softmax_precision, which TensorRT refuses")
 
 
 def _check_masked(draft: GraphDraft, node: ir.Node) -> None:
@@ -117,6 +83,40 @@ def _check_in_place(draft: GraphDraft, node: ir.Node) -> None:
     mode, axis = node.attributes["mode"].as_string(), node.attributes["axis"].as_int()
     if not (is_cache and fixed) or mode != "linear" or axis != 2:
         raise _wrong(draft, node, f"from {past.name} to {present.name}, {mode} along axis {axis}")
+
+
+def _check_written(present: ir.Value) -> None:
+    producer = present.producer()
+    if producer is None or producer.op_type != "TensorScatter":
+        raise ExportError(f"the cache {present.name} is not written in place", remedy=_REMEDY)
+
+
+def _check_softmax(draft: GraphDraft, node: ir.Node) -> None:
+    """Scores that come without the mask of all of them would weigh cache rows that were never written."""
+    producer = node.inputs[0].producer() if node.inputs[0] is not None else None
+    mask = (
+        producer.inputs[1].producer() if producer is not None and producer.inputs[1:] and producer.inputs[1] else None
+    )
+    if producer is None or producer.op_type != "Add" or mask is None or mask.op_type != "Where":
+        raise _wrong(draft, node, "of scores that have no mask")
+
+
+def _check_only_read(past: ir.Value) -> None:
+    """A cache stands on the left where it is keys, on the right where it is values, as it is: else it is copied."""
+    side = 0 if str(past.name).endswith(".key") else 1
+    uses = [(node.op_type, index) for node, index in past.uses()]
+    fixed = past.shape is not None and past.shape.is_static()
+    if uses != [("MatMul", side)] or not fixed:
+        told = ", ".join(f"operand {index} of {op_type}" for op_type, index in uses) or "nothing"
+        raise ExportError(
+            f"the cache {past.name} {past.shape} is {told}, wanted is operand {side} of one MatMul", remedy=_REMEDY
+        )
+
+
+def _check_rows(present: ir.Value) -> None:
+    producer = present.producer()
+    if producer is None or producer.op_type != "Transpose" or present.shape is None or present.shape[2] != CHUNK:
+        raise ExportError(f"{present.name} {present.shape} is not the chunk's new rows", remedy=_REMEDY)
 
 
 def _check_blocks(draft: GraphDraft, node: ir.Node) -> None:
