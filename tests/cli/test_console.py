@@ -51,6 +51,16 @@ def test_a_table_without_names_has_no_line_for_them(capsys: pytest.CaptureFixtur
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["model", "tiny"], ["size", "1", "MB"]]
 
 
+def test_columns_whose_names_are_several_words_are_aligned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(None, ("name", "reads MB"), [("a", "1")], right=["reads MB"])
+    assert capsys.readouterr().out.splitlines()[1].split(" ") == ["a", *[""] * 11, "1"]
+
+
+def test_no_cell_moves_the_cursor_of_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(None, ("name", ""), [("a\x1b]0;title\x07b", "two\nlines")])
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a\ufffd]0;title\ufffdb", "two"]
+
+
 def test_progress_is_silent_where_there_is_no_terminal() -> None:
     assert terminal_progress() is silent
 
