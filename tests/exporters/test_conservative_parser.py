@@ -81,6 +81,23 @@ def test_axes_are_constants(graphs: Graphs, operator: str, operand: int) -> None
         assert node.input[operand] in constants(graph)
 
 
+def test_no_shape_depends_on_what_is_in_an_input(graphs: Graphs) -> None:
+    """TensorRT would have such an input on the host, and run part of the graph there before every step."""
+    shapes = {"Slice": (1, 2), "Expand": (1,), "Reshape": (1,), "Split": (1,)}
+    for graph in graphs.values():
+        read = {port.name for port in graph.input}
+        for node in graph.node:
+            if read & set(node.input):
+                read |= set(node.output)
+        wrong = [
+            node.name
+            for node in graph.node
+            for at in shapes.get(node.op_type, ())
+            if read & set(node.input[at : at + 1])
+        ]
+        assert wrong == []
+
+
 def test_the_block_of_an_int4_weight_can_be_told_from_its_scales(graphs: Graphs) -> None:
     found = nodes(graphs, "DequantizeLinear")
     assert found
