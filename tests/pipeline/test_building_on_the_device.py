@@ -59,7 +59,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
     return make
 
 
-@pytest.mark.parametrize("name", [JETPACK_7, TENSORRT_11])
+@pytest.mark.parametrize("name", [JETPACK_6, JETPACK_7, TENSORRT_11])
 def test_a_device_builds_engines_for_its_own_gpu(
     bundle: Path, device: Device, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
