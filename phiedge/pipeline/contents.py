@@ -25,11 +25,12 @@ _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers",
 def dialects_for(device: Device, plan: PrecisionPlan) -> tuple[str, ...]:
     """The dialects of a bundle for `device`: ONNX Runtime's always, as that runs wherever the bundle is tried.
 
-    TensorRT has no attention in float32, so a bundle at fp32 is for ONNX Runtime alone.
+    A Jetson may have a TensorRT of either form, a desktop's is the one it installs. TensorRT has no attention in
+    float32, so a bundle at fp32 is for ONNX Runtime alone.
     """
     if device.sm is None or plan.activations == plan.decoder == "float32":
         return ("ort",)
-    return ("ort", "tensorrt")
+    return ("ort", "tensorrt", "tensorrt-10.3") if device.kind == "jetson" else ("ort", "tensorrt")
 
 
 def write_contents(

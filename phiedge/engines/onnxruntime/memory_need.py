@@ -1,8 +1,8 @@
 """What opening a bundle on the CPU takes, known before anything is opened.
 
 Seen with ONNX Runtime 1.31: packed integers have a sum beside the scale of every group, and float16 weights of the
-vision graph are kept as float32. Codes with a sign are turned into codes with an offset before any is packed, so that
-both are there for a while. Those are the process's own memory; the files that they come from are mapped besides,
+vision graph are kept as float32. Codes with a sign are turned into codes with an offset before any is packed, and
+each of those is let go once it is packed: that takes no more (9.5 GB at most for the 15B, for which 10.1 are asked). Those are the process's own memory; the files that they come from are mapped besides,
 and their pages can be dropped. A built engine's packed weights are only mapped.
 """
 
@@ -47,8 +47,7 @@ def _packed(precision: Precision) -> float:
     if precision.group_size is None:
         return _ALIGNED
     scale_bytes = _SCALE_BYTES / precision.group_size
-    packed = _ALIGNED * (_CODE_BYTES + 2 * scale_bytes) / (_CODE_BYTES + scale_bytes)
-    return packed if precision.codes == "offset" else packed + 1
+    return _ALIGNED * (_CODE_BYTES + 2 * scale_bytes) / (_CODE_BYTES + scale_bytes)
 
 
 def _data_bytes(bundle: Bundle, graph: str) -> int:
