@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from phiedge.bundle.record import decode, encode
 from phiedge.errors import BundleError
 
+# TensorRT 10.10 was seen to write kernels without their constants, and operands with the place where they are.
 _KERNEL = re.compile(
-    r"Name: (?P<name>.+?), LayerType: \w+, Inputs: \[(?P<inputs>.*?)\], Constants: \[.*?\], Outputs: \["
+    r"Name: (?P<name>.+?), LayerType: \w+, Inputs: \[(?P<inputs>.*?)\](?:, Constants: \[.*?\])?, Outputs: \["
 )
-_OPERAND = re.compile(r"\{ Name: (?P<name>.+?)(?: \[profile \d+\])?, Dimensions: \[(?P<shape>[\d,]*)\]")
+_OPERAND = re.compile(
+    r"\{ Name: (?P<name>.+?)(?: \[profile \d+\])?(?:, Location: \w+)?, Dimensions: \[(?P<shape>[\d,]*)\]"
+)
 _PROFILE = re.compile(r"_myl(\d+)_\d+( \[profile \d+\])?$")
 _ACTIVATIONS = re.compile(r"Total Activation Memory: (\d+) bytes")
 _WEIGHTS = re.compile(r"Total Weights Memory: (\d+) bytes")
@@ -82,11 +85,11 @@ class BuildLog:
         return json.dumps(encode(self), separators=(",", ":")) + "\n"
 
     @staticmethod
-    def from_json(text: str) -> "BuildLog":
+    def from_json(text: str | bytes) -> "BuildLog":
         """Read what `to_json` wrote. Raises `BundleError` for anything else."""
         try:
             value = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BundleError(f"what was told of the engine's layers is not JSON: {error}", remedy=_AGAIN) from error
         try:
             return decode(BuildLog, value, "what was told of the engine's layers")

@@ -82,3 +82,25 @@ def test_a_log_without_what_is_looked_for_is_refused() -> None:
         logged(profile(0))
     with pytest.raises(BundleError, match="tells of 0 profiles, and has kernels of 0"):
         read_log(["Layers:", "Name: something else"])
+
+
+def test_kernels_are_read_as_older_tensorrts_write_them() -> None:
+    """As 10.10 does: constants among the inputs, places beside some names."""
+    told = read_log(
+        [
+            "Total Activation Memory: 512 bytes",
+            "Total Weights Memory: 1024 bytes",
+            "Name: Reformat, LayerType: Reformat, Inputs: [ { Name: x, Location: Device, Dimensions: [1,3], "
+            "Format/Datatype: Half }], Outputs: [ { Name: y, Location: Device, Dimensions: [3], "
+            "Format/Datatype: Half }], TacticValue: 0x0, StreamId: 0, Metadata: ",
+            "Name: __myl_MulSum_myl0_0, LayerType: kgen, Inputs: [ { Name: __mye116_dconst, Dimensions: [3,5], "
+            "Format/Datatype: Half }, { Name: y, Dimensions: [3], Format/Datatype: Half }], Outputs: [ { Name: z, "
+            "Dimensions: [5], Format/Datatype: Half }], TacticName: __myl_MulSum, StreamId: 0, Metadata: ",
+        ]
+    )
+    first, second = told.profiles[0].kernels
+    assert [(operand.name, operand.shape) for operand in (*first.inputs, *first.outputs)] == [
+        ("x", (1, 3)),
+        ("y", (3,)),
+    ]
+    assert [operand.name for operand in (*second.inputs, *second.outputs)] == ["__mye116_dconst", "y", "z"]
