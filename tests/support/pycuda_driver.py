@@ -99,12 +99,10 @@ class FakeDriver:
 
     # the rest of the module
     def _stream(self, flags: int = 0) -> "Stream":
-        self.require_context()
-        return Stream(flags)
+        return Stream(self, flags)
 
     def _event(self, flags: int = 0) -> "Event":
-        self.require_context()
-        return Event()
+        return Event(self)
 
     def _mem_get_info(self) -> tuple[int, int]:
         self.require_context()
@@ -143,16 +141,31 @@ class _Owned(np.ndarray):
         return getattr(self, "_allocation", None)
 
 
-class Stream:
-    def __init__(self, flags: int) -> None:
+class Collected:
+    """What is freed when nobody refers to it, but only where a context is current; otherwise it is there for ever."""
+
+    def __init__(self, driver: FakeDriver, kind: str) -> None:
+        self._driver, self._kind = driver, kind
+        driver.require_context()
+        driver.live[kind] = driver.live.get(kind, 0) + 1
+
+    def __del__(self) -> None:
+        if self._driver.stack:
+            self._driver.live[self._kind] -= 1
+
+
+class Stream(Collected):
+    def __init__(self, driver: FakeDriver, flags: int) -> None:
+        super().__init__(driver, "stream")
         self.handle, self.flags, self.waited = 77, flags, 0
 
     def synchronize(self) -> None:
         self.waited += 1
 
 
-class Event:
-    def __init__(self) -> None:
+class Event(Collected):
+    def __init__(self, driver: FakeDriver) -> None:
+        super().__init__(driver, "event")
         self.stream: Stream | None = None
 
     def record(self, stream: Stream) -> "Event":

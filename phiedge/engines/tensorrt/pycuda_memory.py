@@ -39,6 +39,7 @@ class PycudaMemory:
         self._allocations: list[Any] = []
         self._pinned: list[Any] = []
         self._graphs: list[DriverGraph] = []
+        self._timers: list[EventTimer] = []
         with self.current():
             self._stream = cuda.Stream(_NON_BLOCKING)
 
@@ -101,7 +102,9 @@ class PycudaMemory:
         call(self._stream)
 
     def timer(self) -> "EventTimer":
-        return EventTimer(self._cuda, self._stream)
+        timer = EventTimer(self._cuda, self._stream)
+        self._timers.append(timer)
+        return timer
 
     def record_graph(self, enqueue: Callable[[], None]) -> DeviceGraph:
         graph = DriverGraph(self._driver, self.stream, enqueue)
@@ -115,8 +118,9 @@ class PycudaMemory:
         """Free everything, newest first, and let go of the context."""
         with self.current():
             self.synchronise()
-            while self._graphs:
-                self._graphs.pop().close()
+            for closing in (self._graphs, self._timers):
+                while closing:
+                    closing.pop().close()
             while self._allocations:
                 self._allocations.pop().free()
             while self._pinned:
@@ -137,6 +141,10 @@ class EventTimer:
 
     def stop(self) -> None:
         self._stop.record(self._stream)
+
+    def close(self) -> None:
+        """Let go of the events and the stream: pycuda gives them back when nobody refers to them."""
+        del self._start, self._stop, self._stream
 
     def elapsed_ns(self) -> int:
         return round(float(self._stop.time_since(self._start)) * _NS_PER_MS)

@@ -16,8 +16,8 @@ ORACLE = Path(__file__).parents[2] / "oracle" / "tiny"
 
 @pytest.fixture(scope="session")
 def gpu_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The oracle's checkpoint for a discrete GPU at fp16, with graphs for ONNX Runtime and TensorRT."""
-    return _export(tmp_path_factory.mktemp("gpu") / "bundle", ("ort", "tensorrt"))
+    """The oracle's checkpoint at fp16, with graphs for ONNX Runtime and for every TensorRT."""
+    return _export(tmp_path_factory.mktemp("gpu") / "bundle", ("ort", "tensorrt", "tensorrt-10.3"))
 
 
 @pytest.fixture
@@ -28,6 +28,20 @@ def with_engines(gpu_bundle: Bundle, tmp_path: Path) -> Callable[..., Bundle]:
         path = tmp_path / "bundle"
         if not path.exists():
             shutil.copytree(gpu_bundle.path, path, copy_function=_link)
+        bundle = Bundle.open(path)
+        write_engines(bundle, library(release), chunk=chunk)
+        return bundle
+
+    return make
+
+
+@pytest.fixture
+def reference_with_engines(exported_bundle: Path, tmp_path: Path) -> Callable[..., Bundle]:
+    """The same for the reference model as it is exported for Jetson Orin at int4, with its goldens."""
+
+    def make(release: str, *, chunk: int = CHUNK) -> Bundle:
+        path = tmp_path / "reference"
+        shutil.copytree(exported_bundle, path, copy_function=_link)
         bundle = Bundle.open(path)
         write_engines(bundle, library(release), chunk=chunk)
         return bundle

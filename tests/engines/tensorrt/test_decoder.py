@@ -1,6 +1,7 @@
 """The state machine of the decoder over a GPU of host memory and a TensorRT that runs the real graphs."""
 
 import gc
+import math
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -9,17 +10,16 @@ import numpy as np
 import pytest
 
 from opened_engines import CHUNK, CONTEXT, Opened
-from phiedge.bundle import Bundle
+from phiedge.bundle import Bundle, ModelFacts
 from phiedge.engines.interface import RunStoppedError
 from phiedge.engines.onnxruntime.decoder import OrtDecoder
 from phiedge.errors import SessionError
 from positioned_decoder import PositionedDecoder
 from recorded_device import Call
 from tensorrt_runtime import library
-from tensorrt_surfaces import JETPACK_7, RTX
+from tensorrt_surfaces import JETPACK_6, JETPACK_7, RTX
 
-RELEASES = (RTX, JETPACK_7)
-MODERN = pytest.mark.parametrize("release", RELEASES)
+BOTH_KINDS = pytest.mark.parametrize("release", [RTX, JETPACK_6, JETPACK_7])  # of caches, and both ways to record
 WithEngines = Callable[..., Bundle]
 
 
@@ -48,7 +48,7 @@ def since(opened: Opened, mark: int) -> list[Call]:
     return opened.memory.calls[mark:]
 
 
-@MODERN
+@BOTH_KINDS
 def test_chunks_and_steps_give_what_the_graph_gives(with_engines: WithEngines, release: str) -> None:
     opened = Opened(with_engines(release), library(release))
     decoder, rows, graph = opened.engines.decoder, embeddings(opened, CHUNK + 6), by_hand(opened)
@@ -59,7 +59,9 @@ def test_chunks_and_steps_give_what_the_graph_gives(with_engines: WithEngines, r
         np.testing.assert_array_equal(step(opened, rows[past], past), graph.run(rows[past : past + 1]))
 
 
-def test_its_logits_are_near_those_of_the_ort_dialect(opened: Opened) -> None:
+@BOTH_KINDS
+def test_its_logits_are_near_those_of_the_ort_dialect(with_engines: WithEngines, release: str) -> None:
+    opened = Opened(with_engines(release), library(release))
     bundle, rows = opened.bundle, embeddings(opened, 100)
     host = OrtDecoder(bundle.file("decoder.ort.onnx"), bundle.manifest.facts, threads=1, capacity=CONTEXT)
     for past, count in ((0, 90), (90, 1), (91, 9)):
@@ -77,7 +79,7 @@ def test_any_split_of_a_prompt_gives_the_same_answer(opened: Opened) -> None:
         np.testing.assert_allclose(logits, whole, atol=1e-2)
 
 
-@MODERN
+@BOTH_KINDS
 def test_one_row_and_its_place_go_to_the_device_for_a_token_and_its_logits_come_back(
     with_engines: WithEngines, release: str
 ) -> None:
@@ -93,6 +95,7 @@ def test_one_row_and_its_place_go_to_the_device_for_a_token_and_its_logits_come_
     once = [
         ("to_device", row_bytes + 256 + 8),  # its position, in a piece of 256, and which row counts
         ("execute", 0) if release == RTX else ("launch", 0),
+        *([("lines", new_rows_bytes(facts))] if release == JETPACK_6 else []),  # on the device
         ("to_host", 4 * facts.vocab_size),
         ("synchronise", 0),
     ]
@@ -118,8 +121,9 @@ def test_a_tail_at_the_end_of_the_cache_runs_row_by_row(opened: Opened) -> None:
     assert executed(opened, past=CONTEXT - CHUNK - 2, count=CHUNK + 2) == ["profile 1", "profile 0", "profile 0"]
 
 
-def test_a_tail_gives_the_same_logits_padded_and_row_by_row(with_engines: WithEngines) -> None:
-    opened = Opened(with_engines(), library())
+@BOTH_KINDS
+def test_a_tail_gives_the_same_logits_padded_and_row_by_row(with_engines: WithEngines, release: str) -> None:
+    opened = Opened(with_engines(release), library(release))
     decoder, rows = opened.engines.decoder, embeddings(opened, CONTEXT)
     past = CONTEXT - CHUNK - 1
     decoder.prefill(rows[:past], past=0)
@@ -140,7 +144,9 @@ def test_the_cache_can_be_filled_to_its_last_position_and_no_further(opened: Ope
         decoder.step(past=CONTEXT)
 
 
-def test_a_second_request_sees_nothing_of_the_first(opened: Opened) -> None:
+@BOTH_KINDS
+def test_a_second_request_sees_nothing_of_the_first(with_engines: WithEngines, release: str) -> None:
+    opened = Opened(with_engines(release), library(release))
     decoder = opened.engines.decoder
     first, second = embeddings(opened, 90, seed=1), embeddings(opened, 20, seed=2)
     fresh = decoder.prefill(second, past=0).copy()
@@ -290,6 +296,13 @@ def test_everything_is_freed_when_nobody_holds_the_engines_any_more(with_engines
         assert memory.closed  # at once, by reference counts alone, on the thread that opened it
     finally:
         gc.enable()
+
+
+def new_rows_bytes(facts: ModelFacts) -> int:
+    """Of one position in all slots, whose heads are as many as make a whole number of pieces of 256 bytes."""
+    head_bytes = 2 * facts.head_dim
+    even = 256 // math.gcd(256, head_bytes)
+    return 2 * facts.num_layers * -(-facts.num_kv_heads // even) * even * head_bytes
 
 
 def executed(opened: Opened, *, past: int, count: int) -> list[str]:

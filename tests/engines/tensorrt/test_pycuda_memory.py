@@ -119,17 +119,15 @@ def test_the_context_is_on_the_stack_of_its_thread_only_while_something_runs(
     assert [stack for stack in driver.stacks.values() if stack] == []
 
 
-def test_all_is_freed_with_the_thread(driver: FakeDriver, thread: EngineThread) -> None:
-    thread(lambda: (thread.memory.allocate(100), thread.memory.pinned(10), None)[-1])
-    assert driver.live == {"context": 1, "memory": 1, "pinned": 1}
-
-
 def test_nothing_is_left_when_the_thread_has_ended(driver: FakeDriver) -> None:
     thread = EngineThread(partial(PycudaMemory, GPU, driver=object()))
     memory = thread.memory
+    timers = [thread(memory.timer) for _ in range(2)]
     thread(lambda: (memory.allocate(100), memory.allocate(200), memory.pinned(10), None)[-1])
+    assert driver.live == {"context": 1, "stream": 1, "event": 4, "memory": 2, "pinned": 1}
     del thread
     assert set(driver.live.values()) == {0}
+    assert len(timers) == 2  # they are still referred to, and have let go of what they were
 
 
 def test_too_much_memory_is_refused_with_both_numbers(thread: EngineThread) -> None:
