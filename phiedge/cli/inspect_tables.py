@@ -207,7 +207,7 @@ def _graph_facts(graph: "EngineGraph") -> list[tuple[str, str]]:
     facts = [(graph.part, f"{_mb(graph.bytes)} MB{stored}")]
     for number, profile in enumerate(graph.profiles):
         int4 = f", {profile.int4_products} int4 products" if profile.int4_products else ""
-        told = f"{profile.kernels} kernels, {profile.fused_attentions} fused attentions{int4}"
+        told = f"{profile.kernels} kernels, {profile.attentions} fused attentions{int4}"
         facts.append((f"  profile {number}", f"{told}; {_mb(profile.activation_bytes)} MB of activations"))
     return facts
 

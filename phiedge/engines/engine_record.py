@@ -99,7 +99,7 @@ def find_engine(bundle: Bundle, name: str) -> BuiltEngine | None:
                 raise BundleError(f"{file} {told}")
     except FileNotFoundError as error:
         raise BundleError(f"{path} has no {RECORD_NAME}", remedy=remedy) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: {RECORD_NAME} is not JSON: {error}", remedy=remedy) from error
     except BundleError as error:
         raise type(error)(f"{path}: {error.message}", remedy=remedy) from error

@@ -52,8 +52,14 @@ def describe(
 
 
 def engine_sms(engine: BuiltEngine) -> tuple[int, ...]:
-    """The compute capabilities that an engine was built for."""
-    return tuple(int(sm) for sm in engine.record.machine.get(_SMS, "").split())
+    """The compute capabilities that an engine was built for. Raises `BundleError` for a record that does not say."""
+    told = engine.record.machine.get(_SMS, "")
+    if not told or not all(sm.isascii() and sm.isdigit() for sm in told.split()):
+        raise BundleError(
+            f"{engine.path} was built for the compute capabilities {told!r}, which are none",
+            remedy=f"build it again (phiedge build), or remove {engine.path}",
+        )
+    return tuple(map(int, told.split()))
 
 
 def find(bundle: Bundle, *, backend: str, sm: int) -> BuiltEngine | None:

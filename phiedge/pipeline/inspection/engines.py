@@ -36,11 +36,11 @@ class KernelCount:
 class ProfileReport:
     """The kernels of one profile, and the memory that they need beside weights and caches.
 
-    `fused_attentions` have an attention in one kernel; `int4_products` read their weights as they are stored.
+    `attentions` are fused, each in one kernel; `int4_products` read their weights as they are stored.
     """
 
     kernels: int
-    fused_attentions: int
+    attentions: int
     int4_products: int
     activation_bytes: int
     kinds: tuple[KernelCount, ...]
@@ -141,7 +141,7 @@ def _graph(engine: BuiltEngine, part: str, file: str) -> EngineGraph:
     layers = f"{file.removesuffix(_ENGINE)}{_LAYERS}"
     log = None
     if layers in engine.record.files:
-        log = BuildLog.from_json(engine.file(layers).read_text(encoding="utf-8"))
+        log = BuildLog.from_json(engine.file(layers).read_bytes())
     operators = count_operators(read_graph(engine.file(file)).nodes) if file.endswith(_GRAPH) else ()
     return EngineGraph(
         part=part,
@@ -157,8 +157,8 @@ def _profile(profile: ProfileLog) -> ProfileReport:
     kinds = Counter(_kind(kernel.name) for kernel in profile.kernels)
     return ProfileReport(
         kernels=len(profile.kernels),
-        fused_attentions=len(profile.attentions),
-        int4_products=sum(kernel.has_int4_product for kernel in profile.kernels),
+        attentions=len(profile.attentions),
+        int4_products=profile.int4_products,
         activation_bytes=profile.activation_bytes,
         kinds=tuple(
             KernelCount(kind=kind, count=count)

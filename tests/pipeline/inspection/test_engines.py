@@ -96,7 +96,7 @@ def test_the_builder_s_log_gives_kernels_by_profile_and_memory(
     assert (vision.part, vision.bytes, vision.weights_bytes, vision.profiles) == ("vision", 54, None, ())
     assert (decoder.part, decoder.file, decoder.weights_bytes) == ("decoder", "decoder.engine", 1000)
     step, chunk = decoder.profiles
-    assert (step.kernels, step.fused_attentions, step.int4_products, step.activation_bytes) == (7, 1, 2, 4096)
+    assert (step.kernels, step.attentions, step.int4_products, step.activation_bytes) == (7, 1, 2, 4096)
     assert (chunk.kernels, chunk.activation_bytes) == (1, 8192)
 
 
@@ -118,6 +118,8 @@ def test_kernels_that_differ_in_numbers_are_of_one_kind(two_dialects: Bundle, pu
     [
         ({"tools": {"tensorrt-rtx": "1.5.0.99"}}, "was built by tensorrt-rtx 1.5.0.99; here is 1.7.1.116"),
         ({"machine": {"compute capabilities": "89 120"}}, "it was built for SM 89, 120; a card is SM 86"),
+        ({"machine": {"compute capabilities": "8.6"}}, "was built for the compute capabilities '8.6', which are none"),
+        ({"machine": {}}, "was built for the compute capabilities '', which are none"),
         ({"source": {"decoder.data": "0" * 64}}, "was made from decoder.data 000000000000; the bundle has"),
         ({"options": {"dialect": "tensorrt-10.3"}}, "built from the tensorrt-10.3 dialect; tensorrt-rtx 1.7.1.116"),
         ({"backend": "abacus"}, "this phiedge has no engines of the backend 'abacus'"),
@@ -164,7 +166,7 @@ def test_without_a_driver_the_engine_is_described_all_the_same(
 @pytest.mark.usefixtures("gpu")
 def test_a_damaged_engine_is_told_beside_the_whole_ones(two_dialects: Bundle, put_engine: Callable[..., None]) -> None:
     directory = two_dialects.path / "engines"
-    for name in ("a-missing", "b-cut", "c-record", "d-log", "e-empty", "f-newer"):
+    for name in ("a-missing", "b-cut", "c-record", "d-log", "e-empty", "f-newer", "g-bytes", "h-deep"):
         put_engine(name, log="{" if name == "d-log" else LOG.to_json())
     (directory / "a-missing" / "decoder.engine").unlink()
     (directory / "b-cut" / "decoder.engine").write_bytes(b"")
@@ -172,18 +174,23 @@ def test_a_damaged_engine_is_told_beside_the_whole_ones(two_dialects: Bundle, pu
     (directory / "e-empty" / RECORD_NAME).unlink()
     newer = directory / "f-newer" / RECORD_NAME
     newer.write_text(newer.read_text().replace('"schema_version": 1', '"schema_version": 9'))
-    (directory / ".g.partial").mkdir()
+    log = directory / "g-bytes" / "decoder.layers.json"
+    log.write_bytes(b"\xff" * log.stat().st_size)
+    (directory / "h-deep" / RECORD_NAME).write_text("[" * 100_000)
+    (directory / ".i.partial").mkdir()
     put_engine("whole")
     whole, damaged = describe_engines(two_dialects)
     assert [engine.name for engine in whole] == ["whole"]
     told = {engine.name: engine for engine in damaged}
-    assert list(told) == ["a-missing", "b-cut", "c-record", "d-log", "e-empty", "f-newer"]
+    assert list(told) == ["a-missing", "b-cut", "c-record", "d-log", "e-empty", "f-newer", "g-bytes", "h-deep"]
     assert "decoder.engine is missing" in told["a-missing"].problem
     assert "decoder.engine has 0 bytes instead of 63" in told["b-cut"].problem
     assert "is not JSON" in told["c-record"].problem
     assert "layers is not JSON" in told["d-log"].problem
     assert f"has no {RECORD_NAME}" in told["e-empty"].problem
     assert "schema 9" in told["f-newer"].problem
+    assert "layers is not JSON" in told["g-bytes"].problem
+    assert "is not JSON" in told["h-deep"].problem
     assert all(isinstance(engine, DamagedEngine) and engine.remedy for engine in damaged)
 
 
