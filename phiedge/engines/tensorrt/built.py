@@ -54,7 +54,7 @@ def describe(
 def engine_sms(engine: BuiltEngine) -> tuple[int, ...]:
     """The compute capabilities that an engine was built for. Raises `BundleError` for a record that does not say."""
     told = engine.record.machine.get(_SMS, "")
-    if not told or not all(sm.isascii() and sm.isdigit() for sm in told.split()):
+    if not told.strip() or not all(sm.isascii() and sm.isdigit() for sm in told.split()):
         raise BundleError(
             f"{engine.path} was built for the compute capabilities {told!r}, which are none",
             remedy=f"build it again (phiedge build), or remove {engine.path}",
