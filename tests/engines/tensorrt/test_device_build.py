@@ -9,6 +9,7 @@ import pytest
 
 from phiedge.bundle import Bundle
 from phiedge.engines.tensorrt import engine_build, library
+from phiedge.engines.tensorrt.build_log import BuildLog
 from phiedge.engines.tensorrt.driver import Gpu
 from phiedge.engines.tensorrt.engine_build import build_engine
 from phiedge.engines.tensorrt.ports import decoder_ports, vision_ports
@@ -124,6 +125,21 @@ def test_a_log_that_reads_differently_does_not_cost_the_engine(
     build_engine(decoder(JETPACK_6), silent)
     assert (tmp_path / "decoder.engine").exists()
     assert not (tmp_path / "decoder.layers.json").exists()
+
+
+def test_a_log_that_reads_as_known_is_kept_and_not_judged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, decoder: Build
+) -> None:
+    """Kernels have other names in other releases: that none is known for an attention says nothing."""
+    kernel = (
+        "Name: __myl_Sum_myl0_0, LayerType: kgen, Inputs: [ { Name: x, Dimensions: [3], Format/Datatype: Half }], "
+        "Outputs: [ { Name: y, Dimensions: [3], Format/Datatype: Half }], TacticName: t, StreamId: 0, Metadata: "
+    )
+    recorded = tensorrt(monkeypatch, JETPACK_7, decoder(JETPACK_7))
+    recorded.says = ("Total Activation Memory: 512 bytes", "Total Weights Memory: 1024 bytes", f"Layers:\n{kernel}")
+    build_engine(decoder(JETPACK_7), silent)
+    told = BuildLog.from_json((tmp_path / "decoder.layers.json").read_text())
+    assert [kernel.name for kernel in told.profiles[0].kernels] == ["__myl_Sum_myl0_0"]
 
 
 def test_a_decoder_whose_attentions_were_not_all_found_is_refused(
