@@ -1,8 +1,8 @@
 """What the parser of TensorRT 10.1 takes, held against the graphs of the conservative dialect, which 10.3 is to read.
 
-The table of operators and types is that of onnx-tensorrt's branch 10.1-GA (docs/operators.md), the nearest release
-below 10.3 whose parser can be read; the rules below it are from the same branch (onnxOpImporters.cpp,
-WeightsContext.cpp).
+The table of operators and types is that of onnx-tensorrt's branch 10.1-GA (docs/operators.md), the nearest below 10.3
+that was at hand; the rules are from the same branch (onnxOpImporters.cpp, WeightsContext.cpp). Its list of changes
+names nothing for 10.2 and 10.3 that would take away from them.
 """
 
 import json
