@@ -6,11 +6,13 @@ is here, and which processor or GPU. What only the engine itself knows, opening 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from phiedge.bundle import Bundle
 from phiedge.engines.engine_record import BuiltEngine, check_engine
 from phiedge.engines.tensorrt.built import check_usable, engine_sms
 from phiedge.engines.tensorrt.library import LIBRARIES, load_library, require_driver
+from phiedge.engines.tensorrt.pycuda_memory import load_pycuda
 from phiedge.errors import DeviceError, PhiEdgeError
 
 
@@ -26,17 +28,23 @@ def obstacles(engine: BuiltEngine, bundle: Bundle) -> tuple[Obstacle, ...]:
     """Everything that stands in the way of `engine` here; empty where nothing was found."""
     backend = engine.record.backend
     if backend in LIBRARIES:
-        found = [_failing(lambda: _check_made_from(engine, bundle)), _failing(lambda: _check_tensorrt(engine, bundle))]
-        return tuple(dict.fromkeys(obstacle for obstacle in found if obstacle is not None))
+        return _failing(engine, bundle, _check_made_from, _check_library, _check_pycuda, _check_gpu)
     if backend == "onnxruntime":
-        obstacle = _failing(lambda: _check_onnxruntime(engine, bundle))
-        return () if obstacle is None else (obstacle,)
+        return _failing(engine, bundle, _check_onnxruntime)
     return (Obstacle(message=f"this phiedge has no engines of the backend {backend!r}", remedy="upgrade phiedge"),)
 
 
-def _failing(check: Callable[[], None]) -> Obstacle | None:
+def _failing(
+    engine: BuiltEngine, bundle: Bundle, *checks: Callable[[BuiltEngine, Bundle], None]
+) -> tuple[Obstacle, ...]:
+    """What the checks raise, each thing once."""
+    found = [_outcome(check, engine, bundle) for check in checks]
+    return tuple(dict.fromkeys(obstacle for obstacle in found if obstacle is not None))
+
+
+def _outcome(check: Callable[[BuiltEngine, Bundle], None], engine: BuiltEngine, bundle: Bundle) -> Obstacle | None:
     try:
-        check()
+        check(engine, bundle)
     except PhiEdgeError as error:
         return Obstacle(message=error.message, remedy=error.remedy)
     return None
@@ -52,12 +60,19 @@ def _check_onnxruntime(engine: BuiltEngine, bundle: Bundle) -> None:
     check_engine(engine, bundle, tools=tools(), machine=machine())
 
 
-def _check_tensorrt(engine: BuiltEngine, bundle: Bundle) -> None:
-    library = load_library(engine.record.backend)
-    check_usable(engine, bundle, library)
-    gpu, sms = require_driver(library), engine_sms(engine)
+def _check_library(engine: BuiltEngine, bundle: Bundle) -> None:
+    check_usable(engine, bundle, load_library(engine.record.backend))
+
+
+def _check_pycuda(engine: BuiltEngine, bundle: Bundle) -> None:
+    if find_spec("pycuda") is None:  # where it is there, importing it would need the driver
+        load_pycuda()
+
+
+def _check_gpu(engine: BuiltEngine, bundle: Bundle) -> None:
+    gpu, sms = require_driver(load_library(engine.record.backend)), engine_sms(engine)
     if gpu.sm not in sms:
         raise DeviceError(
-            f"it was built for SM {', '.join(map(str, sms))}; {gpu.name} is SM {gpu.sm}",
+            f"the engine {engine.path} was built for SM {', '.join(map(str, sms))}; {gpu.name} is SM {gpu.sm}",
             remedy=f"phiedge build {bundle.path} --backend {engine.record.backend}",
         )

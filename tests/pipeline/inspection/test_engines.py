@@ -61,7 +61,8 @@ def put_engine(two_dialects: Bundle) -> Callable[..., None]:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with TensorRT-RTX 1.7.1.116 and a GPU of SM 86."""
+    """A machine with TensorRT-RTX 1.7.1.116, pycuda and a GPU of SM 86."""
+    monkeypatch.setattr(usability, "find_spec", lambda module: module)
     monkeypatch.setattr(usability, "load_library", lambda backend: LIBRARY)
     monkeypatch.setattr(usability, "require_driver", lambda library: SimpleNamespace(name="a card", sm=86))
 
@@ -117,7 +118,7 @@ def test_kernels_that_differ_in_numbers_are_of_one_kind(two_dialects: Bundle, pu
     ("changes", "told"),
     [
         ({"tools": {"tensorrt-rtx": "1.5.0.99"}}, "was built by tensorrt-rtx 1.5.0.99; here is 1.7.1.116"),
-        ({"machine": {"compute capabilities": "89 120"}}, "it was built for SM 89, 120; a card is SM 86"),
+        ({"machine": {"compute capabilities": "89 120"}}, "was built for SM 89, 120; a card is SM 86"),
         ({"machine": {"compute capabilities": "8.6"}}, "was built for the compute capabilities '8.6', which are none"),
         ({"machine": {}}, "was built for the compute capabilities '', which are none"),
         ({"source": {"decoder.data": "0" * 64}}, "was made from decoder.data 000000000000; the bundle has"),
@@ -134,18 +135,23 @@ def test_what_is_not_of_here_is_named_on_both_sides(
     assert told in message
 
 
-def test_a_missing_package_and_other_graphs_are_both_told(
+@pytest.mark.usefixtures("gpu")
+def test_all_that_is_missing_is_told_each_thing_once(
     two_dialects: Bundle, put_engine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(backend: str) -> None:
         raise MissingExtraError(what=f"--backend {backend}", extra="rtx", missing="tensorrt_rtx")
 
+    def no_pycuda() -> None:
+        raise MissingExtraError(what="computing", extra="tensorrt", missing="pycuda")
+
     monkeypatch.setattr(usability, "load_library", missing)
+    monkeypatch.setattr(usability, "find_spec", lambda module: None)
+    monkeypatch.setattr(usability, "load_pycuda", no_pycuda)
     put_engine(source={"decoder.data": "0" * 64})
-    graphs, package = only_engine(two_dialects).obstacles
+    graphs, package, pycuda = only_engine(two_dialects).obstacles
     assert "was made from decoder.data" in graphs.message
-    assert package.remedy is not None
-    assert "pip install 'phiedge[rtx]'" in package.remedy
+    assert (package.remedy, pycuda.remedy) == ("pip install 'phiedge[rtx]'", "pip install 'phiedge[tensorrt]'")
 
 
 @pytest.mark.usefixtures("gpu")
