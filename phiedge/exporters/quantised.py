@@ -69,7 +69,12 @@ class RowErrors:
     @staticmethod
     def between(weight: Float32, quantised: QuantisedWeight) -> "RowErrors":
         """The errors of `quantised` against the weights that it stands for."""
-        difference = quantised.dequantise() - weight
+        return RowErrors.of(weight, quantised.dequantise())
+
+    @staticmethod
+    def of(weight: Float32, dequantised: Float32) -> "RowErrors":
+        """The errors of weights that were rounded in whatever way."""
+        difference = dequantised - weight
         return RowErrors(
             squared_error=np.square(difference, dtype=np.float64).sum(axis=1),
             squared_weight=np.square(weight, dtype=np.float64).sum(axis=1),

@@ -22,13 +22,23 @@ from phiedge.exporters.ordered_work import in_order
 from phiedge.exporters.quantised import QuantisedTensor, Quantiser, RowErrors
 from phiedge.exporters.source import Block, WeightSource
 from phiedge.exporters.values import StoredRows
-from phiedge.exporters.weights import Array, ComputedFill, DataFile, Fill, GroupedFill, SourceFill, convert
+from phiedge.exporters.weights import (
+    Array,
+    ComputedFill,
+    DataFile,
+    Fill,
+    Float8Fill,
+    GroupedFill,
+    SourceFill,
+    convert,
+)
 from phiedge.progress import Progress, silent
 
 BLOCK_BYTES = 8 << 20  # of stored weights: the reader's step
 BLOCKS_WAITING = 4  # more blocks than there are threads, so that nobody waits for anybody for long
 MOST_THREADS = 8  # more only wait: one thread reads, one writes, and each hashes what passes
 _DIGITS = 6  # of an error in the report
+_FLOAT8_METHOD = "float8-by-row"  # of weights that no quantiser chooses codes for
 
 Converted: TypeAlias = tuple[tuple[Array, ...], RowErrors | None]
 
@@ -149,6 +159,8 @@ class _Stream:
         written_bytes = tensor.finish()
         if isinstance(tensor.fill, GroupedFill):
             self.rows.append(tensor.row(tensor.fill, self._quantiser.method))
+        elif isinstance(tensor.fill, Float8Fill):
+            self.rows.append(tensor.row(tensor.fill, _FLOAT8_METHOD))
         self._done += 1
         if self._journal is not None:
             self._journal.consider(self._written_bytes(), self._entry, self._flush)
@@ -206,7 +218,7 @@ class _Tensor:
         assert self._output.size_bytes == self._file.offsets[last.key] + last.size_bytes, f"{last.key} is not full"
         return written_bytes
 
-    def row(self, fill: GroupedFill, method: str) -> QuantisedTensor:
+    def row(self, fill: GroupedFill | Float8Fill, method: str) -> QuantisedTensor:
         """The report's row; sums are exact, so that they do not depend on the blocks."""
         error = math.fsum(value for errors in self._errors for value in errors.squared_error)
         weight = math.fsum(value for errors in self._errors for value in errors.squared_weight)

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from phiedge.errors import ExportError
+from phiedge.exporters.float8 import LARGEST_SCALED, quantise_rows
 from phiedge.exporters.quantised import QuantisedWeight, Quantiser, RowErrors
 from phiedge.exporters.safetensors_file import Dtype
 from phiedge.exporters.values import StoredRows
@@ -81,6 +82,29 @@ class GroupedFill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Float8Fill:
+    """A linear's weight [N, K] in 8-bit floats: slots of codes and of scales, one for each row (`float8.py`)."""
+
+    source: str
+    shape: tuple[int, int]
+    slots: tuple[Slot, Slot]
+
+    @property
+    def bits(self) -> int:
+        return 8
+
+    @property
+    def group_size(self) -> int:
+        """Weights under one scale: a row."""
+        return self.shape[1]
+
+    @property
+    def accuracy_level(self) -> int:
+        """In the terms of MatMulNBits: nothing rounds activations but what the graph says."""
+        return 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComputedFill:
     """Values that no checkpoint holds; `values` computes them when their turn comes."""
 
@@ -96,7 +120,7 @@ class ComputedFill:
         return (self.slot,)
 
 
-SourceFill: TypeAlias = FloatFill | GroupedFill
+SourceFill: TypeAlias = FloatFill | GroupedFill | Float8Fill
 Fill: TypeAlias = SourceFill | ComputedFill
 
 
@@ -107,8 +131,22 @@ def convert(fill: SourceFill, rows: StoredRows, quantiser: Quantiser) -> tuple[t
     """
     if isinstance(fill, FloatFill):
         return (_cast(rows, fill.slot.dtype),), None
+    if isinstance(fill, Float8Fill):
+        return _in_float8(fill, rows)
     quantised, errors = quantiser.quantise(rows, bits=fill.bits, group_size=fill.group_size)
     return fill.pack(quantised), errors
+
+
+def _in_float8(fill: Float8Fill, rows: StoredRows) -> tuple[tuple[Array, ...], RowErrors]:
+    values = rows.float32()
+    largest = float(np.abs(values).max())
+    if largest > LARGEST_SCALED:
+        raise ExportError(
+            f"{rows.told}: {largest:g} does not fit float8, whose scale may be float16: {LARGEST_SCALED:g} at most",
+            remedy="export with --precision fp32",
+        )
+    weight, errors = quantise_rows(values)
+    return (weight.codes, weight.scales.astype(fill.slots[1].dtype.numpy())), errors
 
 
 def _cast(rows: StoredRows, dtype: ir.DataType) -> Array:

@@ -15,18 +15,38 @@ LM_HEAD = "lm_head.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GroupedLinear:
-    """`product` = MatMul(x, `transpose`(W)), where W is `slot` [N, K] of the tensor `source`, wanted as `bits`."""
+class Linear:
+    """`product` = MatMul(x, `transpose`(W)), where W is `slot` [N, K] of the tensor `source`."""
 
     product: ir.Node
     transpose: ir.Node
     slot: Slot
     source: str
-    bits: int
 
     @property
     def x(self) -> ir.Value | None:
         return self.product.inputs[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupedLinear(Linear):
+    """A linear whose weight is wanted as groups of integers of `bits`."""
+
+    bits: int
+
+
+def linears(draft: GraphDraft) -> Iterator[Linear]:
+    """The linears of a decoder; each may be replaced before the next is asked for."""
+    for product in nodes_of(draft, "MatMul"):
+        transposed = product.inputs[1]
+        transpose = transposed.producer() if transposed is not None else None
+        weight = transpose.inputs[0] if transpose is not None and transpose.op_type == "Transpose" else None
+        if transpose is None or weight is None or weight.name not in draft.fills:
+            continue
+        slot = slot_of(weight)
+        source = draft.fills[slot.name].source
+        assert source is not None
+        yield Linear(product=product, transpose=transpose, slot=slot, source=source)
 
 
 def grouped_linears(draft: GraphDraft, plan: PrecisionPlan) -> Iterator[GroupedLinear]:
@@ -35,21 +55,14 @@ def grouped_linears(draft: GraphDraft, plan: PrecisionPlan) -> Iterator[GroupedL
     Raises `ExportError` where K is not a multiple of the group size. MatMulNBits could pad the last group, but
     TensorRT's block quantisation cannot, and a bundle must not mean different weights to different engines.
     """
-    for product in nodes_of(draft, "MatMul"):
-        transposed = product.inputs[1]
-        transpose = transposed.producer() if transposed is not None else None
-        if transpose is None or transpose.op_type != "Transpose":
-            continue
-        weight = transpose.inputs[0]
-        assert weight is not None
-        bits = plan.lm_head_bits if weight.name == LM_HEAD else plan.decoder_bits
+    for linear in linears(draft):
+        bits = plan.lm_head_bits if linear.source == LM_HEAD else plan.decoder_bits
         if bits is None:
             continue
-        slot = slot_of(weight)
-        source = draft.fills[slot.name].source
-        assert source is not None
-        _check_groups(source, slot.shape[1], plan)
-        yield GroupedLinear(product=product, transpose=transpose, slot=slot, source=source, bits=bits)
+        _check_groups(linear.source, linear.slot.shape[1], plan)
+        yield GroupedLinear(
+            product=linear.product, transpose=linear.transpose, slot=linear.slot, source=linear.source, bits=bits
+        )
 
 
 def _check_groups(source: str, k: int, plan: PrecisionPlan) -> None:

@@ -3,6 +3,7 @@
     forms.py              the two forms, and which operators each may have: all that they differ in
     linears.py            MatMul(Transpose(W)) -> MatMul(Transpose(DequantizeLinear(codes, scales))), int4 in blocks
     packing.py            the bytes of those codes
+    float8.py             the same of 8-bit floats, x, too, where calibration found its scale (modern form)
     chunk.py              position_ids and last_row in place of lengths
     last_row.py           the last layer goes on with the row that the host names, for a chunk may be padded
     contract.py           what may be left in a graph when all passes are done, and in which form
@@ -23,10 +24,13 @@ checked where there is no GPU. The capacity of the caches is a number in the gra
 for. Why these operators: docs/decisions/0406-which-operators-for-tensorrt.md and 0407.
 """
 
+from collections.abc import Mapping
+
 from phiedge.errors import ExportError
 from phiedge.exporters.dialects.tensorrt.attention import use_scattered_cache
 from phiedge.exporters.dialects.tensorrt.chunk import drop_lengths, read_positions, take_positions
 from phiedge.exporters.dialects.tensorrt.contract import check_decoder, check_vision
+from phiedge.exporters.dialects.tensorrt.float8 import use_float8
 from phiedge.exporters.dialects.tensorrt.forms import CONSERVATIVE, FORMS, MODERN, Form
 from phiedge.exporters.dialects.tensorrt.last_row import take_last_row
 from phiedge.exporters.dialects.tensorrt.linears import quantise_linears
@@ -53,10 +57,23 @@ def to_tensorrt_vision(draft: GraphDraft, plan: PrecisionPlan, form: Form = MODE
     check_vision(draft, form)
 
 
-def to_tensorrt_decoder(draft: GraphDraft, plan: PrecisionPlan, form: Form = MODERN) -> None:
-    """Rewrite the decoder graph in place."""
+def to_tensorrt_decoder(
+    draft: GraphDraft,
+    plan: PrecisionPlan,
+    form: Form = MODERN,
+    *,
+    activation_scales: Mapping[str, float] | None = None,
+) -> None:
+    """Rewrite the decoder graph in place.
+
+    With `activation_scales`, by the names of weights in the checkpoint, the linears of all layers are computed in 8-bit
+    floats, which only GPUs from SM 89 on can. A scale is the largest input that calibration saw, divided by 448.
+    """
     if plan.group_size is not None:
         quantise_linears(draft, plan)
+    if activation_scales is not None:
+        _check_float8(plan, form)
+        use_float8(draft, activation_scales)
     positions = take_positions(draft)
     if form.writes_caches:
         use_scattered_cache(draft, read_positions(draft, positions))
@@ -68,6 +85,14 @@ def to_tensorrt_decoder(draft: GraphDraft, plan: PrecisionPlan, form: Form = MOD
     drop_lengths(draft)
     _set_opset(draft, form)
     check_decoder(draft, form)
+
+
+def _check_float8(plan: PrecisionPlan, form: Form) -> None:
+    if not form.has_float8 or plan.decoder != "float16":
+        raise ExportError(
+            f"float8 products are wanted of {plan.decoder} linears in the dialect {form.name}",
+            remedy=f"use the plan fp16 and the dialect {MODERN.name}",
+        )
 
 
 def _set_opset(draft: GraphDraft, form: Form) -> None:

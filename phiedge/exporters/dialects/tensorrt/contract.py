@@ -37,8 +37,8 @@ def check_decoder(draft: GraphDraft, form: Form) -> None:
             _check_softmax(draft, node)
         elif node.op_type == "TensorScatter":
             _check_in_place(draft, node)
-        elif node.op_type == "DequantizeLinear":
-            _check_blocks(draft, node)
+        elif node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+            _check_quantised(draft, node)
     for value in draft.graph.outputs:
         if str(value.name).startswith("present."):
             (_check_written if form.writes_caches else _check_rows)(value)
@@ -117,6 +117,21 @@ def _check_rows(present: ir.Value) -> None:
     producer = present.producer()
     if producer is None or producer.op_type != "Transpose" or present.shape is None or present.shape[2] != CHUNK:
         raise ExportError(f"{present.name} {present.shape} is not the chunk's new rows", remedy=_REMEDY)
+
+
+def _check_quantised(draft: GraphDraft, node: ir.Node) -> None:
+    values, scale = node.inputs[0], node.inputs[1]
+    assert values is not None
+    assert scale is not None
+    if values.dtype == ir.DataType.INT4:
+        _check_blocks(draft, node)
+        return
+    of_weight = values.is_initializer()
+    rank = None if scale.shape is None else len(scale.shape)
+    told = node.attributes.get("output_dtype")
+    to_float8 = told is not None and told.as_int() == ir.DataType.FLOAT8E4M3FN
+    if len(_operands(node)) != 2 or rank != int(of_weight) or to_float8 != (node.op_type == "QuantizeLinear"):
+        raise _wrong(draft, node, f"of {values.name} with a scale of {rank} axes, wanted is one for all of an input")
 
 
 def _check_blocks(draft: GraphDraft, node: ir.Node) -> None:

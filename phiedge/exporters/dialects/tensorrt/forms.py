@@ -13,6 +13,7 @@ _FLOAT = frozenset({ir.DataType.FLOAT})
 _INT64 = frozenset({ir.DataType.INT64})
 _BOOL = frozenset({ir.DataType.BOOL})
 _INT4 = frozenset({ir.DataType.INT4})
+_FLOAT8 = frozenset({ir.DataType.FLOAT8E4M3FN})
 
 # By operator the types of its first operand.
 Operators = Mapping[str, frozenset[ir.DataType]]
@@ -68,6 +69,11 @@ class Form:
         """Whether a norm without a mean is one operator."""
         return "RMSNormalization" in self.decoder
 
+    @property
+    def has_float8(self) -> bool:
+        """Whether products may be of 8-bit floats; no GPU of the conservative form's has them."""
+        return "QuantizeLinear" in self.decoder
+
 
 # TensorRT-RTX 1.7 and TensorRT from 10.16 on.
 MODERN = Form(
@@ -78,6 +84,8 @@ MODERN = Form(
     decoder={
         **_DECODER_OF_BOTH,
         "Attention": _FLOATS,
+        "DequantizeLinear": _INT4 | _FLOAT8,
+        "QuantizeLinear": _FLOATS,
         "RMSNormalization": _FLOATS,
         "Range": _INT64,
         "RotaryEmbedding": _FLOATS,

@@ -1,0 +1,92 @@
+"""Linear layers of the decoder in 8-bit floats for TensorRT, on GPUs that multiply them (SM 89 and later).
+
+    x -> QuantizeLinear -> DequantizeLinear -> MatMul
+         codes, scales  -> DequantizeLinear -> Transpose -/
+
+The nodes between which numbers have 8 bits mark what TensorRT is to compute in 8 bits. Inputs have one scale each, a
+constant that calibration found, so that no kernel has to look for the largest before it rounds. Weights have one for
+each row.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from phiedge.errors import ExportError
+from phiedge.exporters.dialects.linear import LM_HEAD, Linear, linears
+from phiedge.exporters.dialects.rewrite import add_weight, constant
+from phiedge.exporters.draft import GraphDraft
+from phiedge.exporters.float8 import LARGEST, LARGEST_SCALED, float8_scales
+from phiedge.exporters.trace import SCOPE
+from phiedge.exporters.weights import Float8Fill, Slot
+
+FLOAT8 = ir.DataType.FLOAT8E4M3FN
+
+
+def use_float8(draft: GraphDraft, activation_scales: Mapping[str, float]) -> None:
+    """MatMul(x, Transpose(W)) -> a product of 8-bit floats for every linear of the layers; the head stays as it is.
+
+    `activation_scales` are of x, by the name of W in the checkpoint. Raises `ExportError` where one is missing, left
+    over, or no positive number that float16 has.
+    """
+    found = list(_of_layers(draft))
+    _check_names([linear.source for linear in found], activation_scales)
+    for linear in found:
+        _rewrite(draft, linear, activation_scales[linear.source])
+
+
+def _of_layers(draft: GraphDraft) -> Iterator[Linear]:
+    return (linear for linear in linears(draft) if linear.source != LM_HEAD)
+
+
+def _check_names(wanted: list[str], given: Mapping[str, float]) -> None:
+    missing = [name for name in wanted if name not in given]
+    left = [name for name in given if name not in wanted]
+    if missing or left:
+        told = f"{missing[0]} has none" if missing else f"{left[0]} is no linear of a decoder layer"
+        raise ExportError(
+            f"float8 wants the scale of the input of each of {len(wanted)} linears, {len(given)} are given: {told}",
+            remedy="calibrate this checkpoint, or use --precision int4",
+        )
+
+
+def _rewrite(draft: GraphDraft, linear: Linear, scale: float) -> None:
+    x, slot, scope = linear.x, linear.slot, linear.product.metadata_props[SCOPE]
+    assert x is not None
+    of_x = constant(draft, f"{slot.name}.input_scale", _in_type(linear.source, scale, slot.dtype))
+    rounded = ir.node("QuantizeLinear", [x, of_x], {"output_dtype": FLOAT8.value})
+    rounded.outputs[0].type = ir.TensorType(FLOAT8)
+    read = ir.node("DequantizeLinear", [rounded.outputs[0], of_x])
+    codes, scales = (add_weight(draft, one) for one in _fill(draft, linear).slots)
+    weight = ir.node("DequantizeLinear", [codes, scales], {"axis": 0})
+    weight.outputs[0].shape = ir.Shape(slot.shape)
+    for node in (read, weight):
+        node.outputs[0].type = ir.TensorType(slot.dtype)
+    for node in (rounded, read, weight):
+        node.metadata_props[SCOPE] = scope
+    read.outputs[0].shape = x.shape
+    draft.graph.insert_before(linear.transpose, weight)
+    draft.graph.insert_before(linear.product, [rounded, read])
+    linear.transpose.replace_input_with(0, weight.outputs[0])
+    linear.product.replace_input_with(0, read.outputs[0])
+    draft.graph.initializers.pop(slot.name)
+
+
+def _fill(draft: GraphDraft, linear: Linear) -> Float8Fill:
+    rows, k = linear.slot.shape
+    codes = Slot(name=f"{linear.slot.name}.float8", dtype=FLOAT8, shape=(rows, k))
+    scales = Slot(name=f"{linear.slot.name}.scales", dtype=linear.slot.dtype, shape=(rows,))
+    fill = Float8Fill(source=linear.source, shape=(rows, k), slots=(codes, scales))
+    draft.fills[linear.slot.name] = fill
+    return fill
+
+
+def _in_type(source: str, scale: float, dtype: ir.DataType) -> np.generic:
+    if not 0 < scale * LARGEST <= LARGEST_SCALED:
+        raise ExportError(
+            f"the scale of the input of {source} is {scale:g}, wanted is a positive number that float16 has",
+            remedy="calibrate again on other requests, or use --precision int4",
+        )
+    value: np.generic = dtype.numpy().type(float8_scales(np.array(scale * LARGEST)))
+    return value
