@@ -13,12 +13,16 @@ cache, too, where nobody sees them before they are written over.
 In the modern dialect an engine writes its caches itself. In the conservative one it gives the new rows, and one copy of
 lines puts them into all caches after the run.
 
+What nobody sees is multiplied by zero, and zero times an infinity is no number. So where a request has left such rows
+in the cache, or ended before that could be known, the next one begins with zeros.
+
 `stop` is looked at before anything is enqueued. What has been enqueued ends by itself: at most one chunk.
 
 Opening records the step and compares the same row before and after, with another in between, so that a recording which
 goes wrong is known before the first request.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -56,6 +60,7 @@ class TensorRtDecoder:
         self._row: Array = aligned_zeros((plan.hidden,), ACTIVATION)
         self._logits: Array = aligned_zeros((plan.vocab,), LOGIT)
         self.run_ns = 0
+        self._sound = True  # whether all of the cache is numbers, as far as is known
         self._device = thread(partial(_DecoderOnDevice, engine, plan, thread.memory, scratch, scratch_bytes))
         thread.hold(self._device.close)
         thread(partial(_record, self._device))
@@ -102,6 +107,9 @@ class TensorRtDecoder:
                 f"{length} rows after {past} do not fit into a cache of {self.capacity}",
                 remedy="ask for less, or export the bundle with a larger --max-context",
             )
+        if past == 0 and not self._sound:
+            self._device.clear()
+        self._sound = False
         run_ns, start = 0, 0
         while start < length:
             if self._stopped:
@@ -113,6 +121,7 @@ class TensorRtDecoder:
             )
             start += count
         self.run_ns = run_ns
+        self._sound = math.isfinite(self._logits[0])  # a row that is no number makes all that come after it none
         return self._logits
 
     def _rows_of_next_run(self, left: int, past: int) -> int:
@@ -213,15 +222,19 @@ class _Run:
         self._positions = positions.view(POSITION)
         self._last_row = self._pinned[layout.last_row :].view(POSITION)
         self._ascending = np.arange(layout.rows, dtype=POSITION)
+        self._filled = 0
         inputs = {name: self._inputs + offset for name, offset in layout.addresses.items()}
         execution.shape({"inputs_embeds": (1, *self._embeddings.shape), "position_ids": (1, layout.rows)})
         execution.bind(inputs | device.addresses(layout.rows))
 
     def load(self, embeddings: Array, past: int) -> None:
-        """Enqueue the copy of all inputs, by one call. Rows that are left keep what they had before: numbers."""
-        self._embeddings[: len(embeddings)] = embeddings
+        """Enqueue the copy of all inputs, by one call. Rows that are left are zeros."""
+        count = len(embeddings)
+        self._embeddings[:count] = embeddings
+        self._embeddings[count : self._filled] = 0
+        self._filled = count
         np.add(self._ascending, past, out=self._positions)
-        self._last_row[0] = len(embeddings) - 1
+        self._last_row[0] = count - 1
         self._memory.to_device(self._inputs, self._pinned)
 
 

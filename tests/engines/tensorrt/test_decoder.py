@@ -154,6 +154,43 @@ def test_a_second_request_sees_nothing_of_the_first(with_engines: WithEngines, r
     np.testing.assert_array_equal(decoder.prefill(second, past=0), fresh)
 
 
+@BOTH_KINDS
+def test_a_request_that_leaves_no_numbers_in_the_cache_does_not_spoil_the_next(
+    with_engines: WithEngines, release: str
+) -> None:
+    opened = Opened(with_engines(release), library(release))
+    decoder, rows = opened.engines.decoder, embeddings(opened, 5)
+    expected = decoder.prefill(rows, past=0).copy()
+    assert not np.isfinite(decoder.prefill(np.full_like(rows, np.inf), past=0)).any()
+    step(opened, rows[0], 5)
+    np.testing.assert_array_equal(decoder.prefill(rows[:3], past=0), decoder.prefill(rows[:3], past=0))
+    decoder.prefill(rows[:4], past=0)
+    np.testing.assert_array_equal(step(opened, rows[4], 4), step(opened, rows[4], 4))
+    np.testing.assert_allclose(step(opened, rows[4], 4), expected, atol=1e-2)
+
+
+def test_the_cache_is_cleared_after_a_request_that_was_stopped_and_after_no_other(opened: Opened) -> None:
+    decoder, rows = opened.engines.decoder, embeddings(opened, 5)
+    mark = len(opened.memory.calls)
+    decoder.prefill(rows, past=0)
+    decoder.prefill(rows, past=0)
+    assert "zero" not in [call.kind for call in since(opened, mark)]
+    decoder.stop()
+    with pytest.raises(RunStoppedError):
+        decoder.prefill(rows, past=0)
+    decoder.rearm()
+    decoder.prefill(rows, past=5)
+    decoder.prefill(rows, past=0)
+    kinds = [call.kind for call in since(opened, mark)]
+    assert kinds.count("zero") == 0  # what came after it was computed whole, and is numbers
+    decoder.stop()
+    with pytest.raises(RunStoppedError):
+        decoder.prefill(rows, past=5)
+    decoder.rearm()
+    decoder.prefill(rows, past=0)
+    assert opened.memory.calls[-5].kind == "zero"
+
+
 def test_nothing_is_allocated_after_opening(opened: Opened) -> None:
     mark = len(opened.memory.calls)
     opened.engines.decoder.prefill(embeddings(opened, 2 * CHUNK + 5), past=0)
