@@ -22,9 +22,9 @@ from phiedge.errors import BundleError, DeviceError, UsageError
 # and of 128 for SM 86 and 120, by building what just fits and what just does not.
 _MOST_POSITIONS = 24_576
 
-# Measured (docs/decisions/0801-how-are-tensorrt-engines-built.md): each profile is built with a copy of the
-# weights, and the largest matrix lies there in float16 for a while.
-_COPIES, _FLOAT16_BYTES, _LIBRARY_BYTES = 2, 2, 500_000_000
+# Measured (docs/decisions/0801-how-are-tensorrt-engines-built.md): each of two profiles is built with a copy of the
+# weights, a part of them is there once more when they become one, and the largest matrix lies there in float16.
+_COPIES, _FLOAT16_BYTES, _LIBRARY_BYTES = 2.4, 2, 300_000_000
 _ENGINE_EXTRA_BYTES = 32_000_000
 
 
@@ -79,7 +79,7 @@ def memory_to_build(facts: ModelFacts, *, weights_bytes: int, maps_weights: bool
     """What building an engine takes; a parser that does not map the weights of a graph has them in memory once more."""
     largest_bytes = _FLOAT16_BYTES * facts.hidden_size * max(facts.vocab_size, 2 * facts.intermediate_size)
     copies = _COPIES if maps_weights else _COPIES + 1
-    return copies * weights_bytes + largest_bytes + _LIBRARY_BYTES
+    return int(copies * weights_bytes) + largest_bytes + _LIBRARY_BYTES
 
 
 def require_memory_to_build(bundle: Bundle, dialect: Dialect, *, maps_weights: bool = True) -> None:
