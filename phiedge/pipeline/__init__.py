@@ -8,6 +8,7 @@ report.py            quantization.json
 building.py          an engine, built and tried; it needs neither torch nor ONNX
 building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
 whole_bundle.py      that no engine is made of a damaged bundle
+inspection/          what is in a bundle; it needs neither of them, nor the weights
 
 Each is imported when it is asked for: a device that builds an engine has nothing that an export needs.
 """

@@ -2,8 +2,9 @@
 
 Seen with ONNX Runtime 1.31: packed integers have a sum beside the scale of every group, and float16 weights of the
 vision graph are kept as float32. Codes with a sign are turned into codes with an offset before any is packed, and
-each of those is let go once it is packed: that takes no more (9.5 GB at most for the 15B, for which 10.1 are asked). Those are the process's own memory; the files that they come from are mapped besides,
-and their pages can be dropped. A built engine's packed weights are only mapped.
+each of those is let go once it is packed: that takes no more (9.5 GB at most for the 15B, for which 10.1 are asked).
+Those are the process's own memory; the files that they come from are mapped besides, and their pages can be dropped. A
+built engine's packed weights are only mapped.
 """
 
 from phiedge.bundle import Bundle, Dialect, Precision
