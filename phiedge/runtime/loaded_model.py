@@ -61,7 +61,7 @@ class LoadedModel:
         self.activations = str(engines.decoder.input_dtype)
         self._vision, self._decoder = engines.vision, engines.decoder
         self._cache = KVCache(self.context)
-        self.cache_bytes = self._decoder.cache_bytes
+        self.position_bytes = self._decoder.cache_bytes // self._decoder.capacity  # which may be above the context
         self.step_run_ns = 0  # how long the engine's library computed in the last step
 
         self._chunk_tokens = chunk_tokens

@@ -54,7 +54,7 @@ def bench(
     with Session(bundle, model, load_ns=load_ns) as session:
         before = _rates(model.backend, threads, progress)
         peak_known = reset_peak_memory()  # the arrays that rates are measured with are not the model's
-        reads = reads_of(bundle, dialect=_DIALECT, position_bytes=model.cache_bytes // model.context)
+        reads = reads_of(bundle, dialect=_DIALECT, position_bytes=model.position_bytes)
         works = limits_of(bundle, reads=reads, chunk_tokens=chunk_tokens, rates=None)
         samples = Cases(model, session, plan, works, clock_ns=clock_ns).measure(progress)
         memory = process_memory()
