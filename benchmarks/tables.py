@@ -164,6 +164,59 @@ def _bundle_speed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Ro
     return rows
 
 
+def _tensorrt_build(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [
+        (
+            f"{settings['layers']} layers, a cache of {settings['context']}",
+            "s",
+            "of the processor, s",
+            "peak, own pages, GB",
+            "peak, with files, GB",
+            "engine, MB",
+            "its weights, MB",
+            "kernels",
+            "fused attentions",
+            "activations, MB",
+        )
+    ]
+    for name, found in results.items():
+        profiles = found["profiles"]
+        per_profile = (" / ".join(f"{profile[key]}" for profile in profiles) for key in ("kernels", "fused_attentions"))
+        activations = " / ".join(f"{profile['activation_bytes'] / 1e6:.1f}" for profile in profiles)
+        rows.append(
+            (
+                name,
+                f"{found['wall_s']:.1f}",
+                f"{found['cpu_s']:.1f}",
+                *(f"{found[f'peak_{kind}_bytes'] / 1e9:.2f}" for kind in ("anonymous", "rss")),
+                *(f"{found[key] / 1e6:,.1f}" for key in ("engine_bytes", "weights_bytes_in_engine")),
+                *per_profile,
+                activations,
+            )
+        )
+    return rows
+
+
+def _tensorrt_levers(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    plain = next(iter(results.values()))
+    rows: Rows = [
+        (f"{settings['layers']} layers", "peak, own pages, GB", "", "of the processor, s", "s", "engine, MB"),
+    ]
+    for name, found in results.items():
+        peak = found["peak_anonymous_bytes"] / plain["peak_anonymous_bytes"] - 1
+        rows.append(
+            (
+                name,
+                f"{found['peak_anonymous_bytes'] / 1e9:.2f}",
+                f"{peak:+.0%}" if found is not plain else "",
+                f"{found['cpu_s']:.1f}",
+                f"{found['wall_s']:.1f}",
+                f"{found['engine_bytes'] / 1e6:,.1f}",
+            )
+        )
+    return rows
+
+
 _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "bandwidth": _bandwidth,
     "startup": _startup,
@@ -174,6 +227,9 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
     "peers-side-by-side": _side_by_side,
+    "tensorrt-build": _tensorrt_build,
+    "tensorrt-build-full-size": _tensorrt_build,
+    "tensorrt-levers": _tensorrt_levers,
 }
 
 

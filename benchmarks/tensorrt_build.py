@@ -50,10 +50,13 @@ class OwnPages:
 
 
 def anonymous_bytes(process: int) -> int:
-    """Pages of a process that are no file's; 0 once it has ended."""
+    """Pages of a child that are no file's; 0 before it is more than a copy of this process, and once it has ended."""
     try:
+        copied = Path(f"/proc/{process}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes()
         status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     except OSError:
+        return 0
+    if copied:
         return 0
     kilobytes = status.partition("RssAnon:")[2].split()
     return int(kilobytes[0]) * 1024 if kilobytes else 0
@@ -76,7 +79,7 @@ def main() -> None:
         }
     dialect = bundle.manifest.dialects[library.capabilities.dialect]
     settings = {
-        "model": bundle.manifest.model.name,
+        "weights": bundle.manifest.model.source,
         "layers": bundle.manifest.facts.num_layers,
         "context": dialect.max_context,
         "chunk_tokens": building.chunk_tokens(dialect),
@@ -101,6 +104,7 @@ def _measure(bundle: Bundle, library: Library, part: str, sm: str, work: Path) -
     found = {
         "wall_s": round(answer.build_ns / 1e9, 2),
         "cpu_s": round(after.children_user + after.children_system - before.children_user - before.children_system, 2),
+        "load_average_1m": round(os.getloadavg()[0], 2),
         "peak_rss_bytes": answer.peak_bytes,
         "peak_anonymous_bytes": pages.peak_bytes,
         "engine_bytes": answer.engine_bytes,
