@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phiedge.bundle import Bundle
+from phiedge.bundle import SCHEMA_VERSION, Bundle
 from phiedge.cli import main, verify
 
 
@@ -39,7 +39,7 @@ def test_a_whole_bundle_is_verified_as_json(plain_bundle: Bundle, capsys: pytest
     assert json.loads(capsys.readouterr().out) == {
         "bundle": str(plain_bundle.path),
         "ok": True,
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "phiedge_version": "0.1.0",
         "files": 6,
         "bytes": sum(entry.bytes for entry in plain_bundle.manifest.files.values()),
@@ -83,7 +83,7 @@ def test_a_newer_schema_is_an_error_with_its_remedy(plain_bundle: Bundle, capsys
     assert main(["verify", str(plain_bundle.path), "--json"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "SchemaError"
-    assert "schema 9, this one reads 1" in error["message"]
+    assert f"schema 9, this one reads {SCHEMA_VERSION}" in error["message"]
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd"])
