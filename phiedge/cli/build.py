@@ -50,7 +50,9 @@ def build(
     was too large to try there, they are stored now, for `phiedge verify`.
 
     TensorRT-RTX builds for GPUs of the RTX series, and needs none for that; one engine serves SM 89 and 120. TensorRT
-    builds for the GPU of this machine, as on a Jetson. Both need twice the memory of the weights.
+    builds for the GPU of this machine, as on a Jetson. Both take 2.4 times the decoder's weights of memory, and one
+    thread unless --threads gives more. What they built is judged by what they tell of it; `phiedge verify` tries it on
+    the GPU.
 
     An engine serves the version of the library and the kind of processor or GPU that it was built with, and no other;
     build it again there.
