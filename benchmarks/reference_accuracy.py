@@ -14,15 +14,16 @@ from phiedge.pipeline import export
 from phiedge.reference.evaluate import SUITE, SUITE_CONTEXT, Disturbance, Think, evaluate
 from phiedge.runtime.session import Session
 
-# Label, precision of the export, backend, mode, what is done to the picture.
-_ROWS: tuple[tuple[str, str, str, Think, Disturbance], ...] = (
-    ("fp32", "fp32", "onnxruntime", "auto", "none"),
-    ("fp32, answering at once", "fp32", "onnxruntime", "off", "none"),
-    ("fp32, thinking", "fp32", "onnxruntime", "on", "none"),
-    ("int4, groups of 128", "int4", "onnxruntime", "auto", "none"),
-    ("int4, groups of 128, on OpenVINO", "int4", "openvino", "auto", "none"),
-    ("fp32, picture blanked", "fp32", "onnxruntime", "auto", "blank"),
-    ("fp32, picture swapped", "fp32", "onnxruntime", "auto", "swap"),
+# Label, target and precision of the export, backend, mode, what is done to the picture.
+_ROWS: tuple[tuple[str, str, str, str, Think, Disturbance], ...] = (
+    ("fp32", "cpu", "fp32", "onnxruntime", "auto", "none"),
+    ("fp32, answering at once", "cpu", "fp32", "onnxruntime", "off", "none"),
+    ("fp32, thinking", "cpu", "fp32", "onnxruntime", "on", "none"),
+    ("int4, groups of 128", "cpu", "int4", "onnxruntime", "auto", "none"),
+    ("int4, groups of 128, on OpenVINO", "cpu", "int4", "openvino", "auto", "none"),
+    ("int4 for a GPU: the head, too", "orin", "int4", "onnxruntime", "auto", "none"),
+    ("fp32, picture blanked", "cpu", "fp32", "onnxruntime", "auto", "blank"),
+    ("fp32, picture swapped", "cpu", "fp32", "onnxruntime", "auto", "swap"),
 )
 
 
@@ -34,12 +35,13 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as work:
-        bundles: dict[str, Path] = {}
-        for label, precision, backend, think, disturbance in _ROWS:
-            if precision not in bundles:
-                output = Path(work) / precision
-                bundles[precision] = export(options.model, target="cpu", precision=precision, output=output).path
-            with Session.open(bundles[precision], max_context=SUITE_CONTEXT, backend=backend) as session:
+        bundles: dict[tuple[str, str], Path] = {}
+        for label, target, precision, backend, think, disturbance in _ROWS:
+            made = target, precision
+            if made not in bundles:
+                output = Path(work) / "-".join(made)
+                bundles[made] = export(options.model, target=target, precision=precision, output=output).path
+            with Session.open(bundles[made], max_context=SUITE_CONTEXT, backend=backend) as session:
                 score = evaluate(session, per_task=options.per_task, think=think, disturbance=disturbance)
             found[label] = score.as_dict()
     publish("reference-accuracy", {"suite": SUITE, "per_task": options.per_task}, found, keep=options.keep)
