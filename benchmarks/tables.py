@@ -208,7 +208,7 @@ def _tensorrt_levers(results: Mapping[str, Any], settings: Mapping[str, Any]) ->
             (
                 name,
                 f"{found['peak_anonymous_bytes'] / 1e9:.2f}",
-                f"{peak:+.0%}" if found is not plain else "",
+                f"{round(100 * peak):+d} %" if found is not plain else "",
                 f"{found['cpu_s']:.1f}",
                 f"{found['wall_s']:.1f}",
                 f"{found['engine_bytes'] / 1e6:,.1f}",

@@ -1,6 +1,6 @@
 """What changes the memory and the time that TensorRT-RTX takes to build a decoder, and what does not.
 
-    python -m benchmarks.tensorrt_levers [--layers 4] [--keep]
+    python -m benchmarks.tensorrt_levers [--layers 2] [--keep]
 
 A decoder of the published width with random weights at int4 is built in several ways, each by a process of its own: as
 `phiedge build` does it, and with one thing changed. Nothing runs on a GPU.
@@ -47,15 +47,12 @@ WAYS = (
     Way(name="optimisation level 0", settings={"level": 0}),
     Way(name="optimisation level 5", settings={"level": 5}),
     Way(name="two threads, where one is usual", settings={"threads": 2}),
-    Way(name="nothing told of layers", settings={"detailed": False}),
-    Way(name="for SM 86", settings={"sm": [86]}),
-    Way(name="for SM 89 and 120", settings={"sm": [89, 120]}),
 )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build a decoder with TensorRT-RTX in several ways.")
-    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--layers", type=int, default=2)
     add_options(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

@@ -3,9 +3,8 @@
     python -m benchmarks.tensorrt_worker REQUEST
 
 The request is JSON: `graph`, `engine`, `sm`, `profiles` (rows of each), and the settings that are tried: `level` (the
-builder's optimisation level), `threads`, `detailed` (whether it is to tell of layers), `streamed` (the engine goes to
-the file while it is made, instead of through memory), `mapped` (the parser gets the weights from memory that is a
-mapped file, instead of reading the file itself).
+builder's optimisation level), `threads`, `streamed` (the engine goes to the file while it is made, instead of through
+memory), `mapped` (the parser gets the weights from memory that is a mapped file, instead of reading the file itself).
 """
 
 import json
@@ -93,8 +92,7 @@ def _parse(parser: trt.OnnxParser, graph: Path, *, mapped: bool) -> object:
 
 def _config(builder: trt.Builder, network: trt.INetworkDefinition, request: dict[str, Any]) -> trt.IBuilderConfig:
     config = builder.create_builder_config()
-    if request.get("detailed", True):
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = request.get("level", config.builder_optimization_level)
     config.num_compute_capabilities = len(request["sm"])
     for index, sm in enumerate(request["sm"]):

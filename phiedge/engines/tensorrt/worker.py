@@ -30,13 +30,17 @@ def main() -> int:
     try:
         answer = build_engine(request, _permille_to(events))
     except PhiEdgeError as error:
-        print(
-            event("error", {"type": type(error).__name__, "message": error.message, "remedy": error.remedy}),
-            file=events,
-        )
-        return 1
+        return _failed(events, type(error).__name__, error.message, error.remedy)
+    except OSError as error:
+        told = f"the {request.part} engine could not be written: {error}"
+        return _failed(events, "BundleError", told, "see that the disk has room and can be written to")
     print(event("answer", encode(answer)), file=events)
     return 0
+
+
+def _failed(events: TextIO, kind: str, message: str, remedy: str | None) -> int:
+    print(event("error", {"type": kind, "message": message, "remedy": remedy}), file=events)
+    return 1
 
 
 def _end_with(parent: int) -> None:

@@ -84,6 +84,13 @@ def test_a_graph_that_is_not_as_it_must_be_is_refused_before_it_is_built(vision:
         build_in_process(replace(vision, attentions=5))
 
 
+def test_an_engine_that_cannot_be_written_is_an_error_of_the_disk(vision: BuildRequest, tmp_path: Path) -> None:
+    elsewhere = str(tmp_path / "nowhere" / "vision.engine")
+    with pytest.raises(BundleError, match="the vision engine could not be written: .*nowhere") as caught:
+        build_in_process(replace(vision, engine=elsewhere))
+    assert "the disk" in str(caught.value.remedy)
+
+
 @pytest.mark.parametrize(
     ("program", "error", "message"),
     [
