@@ -8,7 +8,7 @@ of the engine is never memory of pycuda's.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -117,7 +117,8 @@ class PycudaMemory:
     def close(self) -> None:
         """Free everything, newest first, and let go of the context."""
         with self.current():
-            self.synchronise()
+            with suppress(self._cuda.Error):  # of a device that has failed; whoever ran something has been told
+                self.synchronise()
             for closing in (self._graphs, self._timers):
                 while closing:
                     closing.pop().close()

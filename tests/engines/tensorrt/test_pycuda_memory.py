@@ -130,6 +130,23 @@ def test_nothing_is_left_when_the_thread_has_ended(driver: FakeDriver) -> None:
     assert len(timers) == 2  # they are still referred to, and have let go of what they were
 
 
+def test_what_a_failed_device_has_is_given_back_without_a_word(
+    driver: FakeDriver, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def failing(stream: object) -> None:
+        raise driver.module.Error("cuStreamSynchronize failed: an illegal memory access was encountered")
+
+    thread = EngineThread(partial(PycudaMemory, GPU, driver=object()))
+    memory = thread.memory
+    thread(partial(memory.allocate, 100))
+    monkeypatch.setattr(type(memory._stream), "synchronize", failing)
+    with pytest.raises(SessionError, match="the GPU failed: cuStreamSynchronize failed"):
+        thread(memory.synchronise)
+    del thread
+    assert set(driver.live.values()) == {0}
+    assert capfd.readouterr() == ("", "")
+
+
 def test_too_much_memory_is_refused_with_both_numbers(thread: EngineThread) -> None:
     with pytest.raises(DeviceError, match=r"Stand-in refuses 3\.00 GB; 0\.00 GB are free") as caught:
         thread(lambda: thread.memory.allocate(3_000_000_000))
