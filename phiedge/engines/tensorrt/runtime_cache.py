@@ -10,6 +10,7 @@ import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from phiedge.engines.tensorrt.driver import Gpu
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def cache_directory(environment: "os._Environ[str] | dict[str, str] | None" = None) -> Path:
+def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
     """Where files of this kind lie for the user at hand."""
     found = os.environ if environment is None else environment
     base = found.get("XDG_CACHE_HOME", "")
