@@ -16,6 +16,7 @@ from phiedge.devices import memory_limits
 from phiedge.engines import engine_writer
 from phiedge.engines.engine_record import built_engines
 from phiedge.engines.tensorrt.build_log import BuildLog
+from phiedge.pipeline import build
 
 RTX = ("--backend", "tensorrt-rtx")
 BUILDING = "phiedge.engines.tensorrt.worker_process:read_event"
@@ -26,6 +27,15 @@ def bundle(exported_bundle: Path, tmp_path: Path) -> Path:
     """The reference model's bundle for Jetson Orin, which has graphs for TensorRT."""
     shutil.copytree(exported_bundle, tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+@pytest.fixture(scope="module")
+def built_bundle(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an engine for SM 86; do not write into it."""
+    path = tmp_path_factory.mktemp("built") / "bundle"
+    shutil.copytree(exported_bundle, path)
+    build(path, backend="tensorrt-rtx", sms=[86])
+    return path
 
 
 def test_engines_are_built_for_three_gpus_in_two_families(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,6 +53,7 @@ def test_engines_are_built_for_three_gpus_in_two_families(bundle: Path, capsys: 
         assert [len(profile.attentions) for profile in decoder.profiles] == 2 * [facts.num_layers]
         assert [len(profile.attentions) for profile in vision.profiles] == [facts.vision_layers_used]
         assert [profile.int4_products for profile in decoder.profiles] == 2 * [4 * facts.num_layers + 1]
+        assert decoder.weights_bytes <= (bundle / "decoder.data").stat().st_size, "once for both profiles"
     verified = tell(capsys, "verify", bundle, "--json").json
     assert verified["ok"], verified
     assert verified["engines"] == ["tensorrt-rtx-sm86", "tensorrt-rtx-sm89+sm120"]
@@ -57,8 +68,11 @@ def test_a_person_is_told_what_it_is_for_and_what_it_needs(bundle: Path, capsys:
     assert told.out.endswith(f"written to {bundle / 'engines' / 'tensorrt-rtx-sm89+sm120'}\n")
 
 
-def test_a_damaged_engine_is_not_verified(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tell(capsys, "build", bundle, *RTX, "--sm", "86")
+def test_a_damaged_engine_is_not_verified(
+    built_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(built_bundle, bundle)
     path = bundle / "engines" / "tensorrt-rtx-sm86" / "decoder.engine"
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
