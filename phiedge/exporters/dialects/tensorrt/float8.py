@@ -37,7 +37,7 @@ def use_float8(draft: GraphDraft, activation_scales: Mapping[str, float]) -> Non
 
 
 def _of_layers(draft: GraphDraft) -> Iterator[Linear]:
-    return (linear for linear in linears(draft) if linear.source != LM_HEAD)
+    return (linear for linear in linears(draft) if linear.slot.name != LM_HEAD)
 
 
 def _check_names(wanted: list[str], given: Mapping[str, float]) -> None:
