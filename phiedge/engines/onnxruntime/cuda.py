@@ -55,7 +55,7 @@ def open_engines(
         facts,
         threads=threads,
         capacity=capacity,
-        provider=cuda(captures=True),
+        provider=cuda(captures=True, folds=bundle.manifest.precision.codes == "signed"),
         thread=thread,
     )
     _warm_up(vision, facts)

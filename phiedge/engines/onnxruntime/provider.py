@@ -29,15 +29,16 @@ def cpu() -> Provider:
     return Provider(name=CPU, device="cpu")
 
 
-def cuda(*, captures: bool, device_id: int = 0) -> Provider:
+def cuda(*, captures: bool, folds: bool = False, device_id: int = 0) -> Provider:
     """The CUDA provider, which refuses a graph that it cannot run to the last node.
 
     - `session.disable_cpu_ep_fallback`: a node without a CUDA kernel is an error at opening. With `enable_cuda_graph`
       ONNX Runtime makes the same demand a second time, and refuses a graph that another provider has part in.
     - `arena_extend_strategy`: the arena grows by what is asked for, not to the next power of two, which for the 15B
       could be 8 GB more than it needs.
-    - No constant folding: it would transpose the float16 weights of every linear in memory of the host, the whole
-      model, where CUDA multiplies by the transposed weight as it is.
+    - Constant folding only where the graph needs it (`folds`), to turn codes with a sign into those that MatMulNBits
+      takes. Otherwise it would transpose the float16 weights of every linear in memory of the host, the whole model,
+      where CUDA multiplies by the transposed weight as it is.
     """
     return Provider(
         name=CUDA,
@@ -49,6 +50,6 @@ def cuda(*, captures: bool, device_id: int = 0) -> Provider:
             "enable_cuda_graph": str(int(captures)),
         },
         session_config={"session.disable_cpu_ep_fallback": "1"},
-        without=("ConstantFolding",),
+        without=() if folds else ("ConstantFolding",),
         captures=captures,
     )

@@ -86,7 +86,9 @@ def test_a_session_on_it_answers_as_one_on_the_cpu_and_says_where_it_ran(
     for_a_gpu: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "check_machine", lambda: None)
-    monkeypatch.setattr(cuda, "cuda", lambda *, captures: Provider(name=CPU, device="cpu", captures=captures))
+    monkeypatch.setattr(
+        cuda, "cuda", lambda *, captures, folds=False: Provider(name=CPU, device="cpu", captures=captures)
+    )
     picture = np.full((40, 60, 3), 90, np.uint8)
     answers = []
     for backend in (GPU_BACKEND, DEFAULT_BACKEND):

@@ -9,6 +9,7 @@ def test_the_cpu_has_no_options_and_captures_nothing() -> None:
 
 def test_cuda_does_not_transpose_weights_in_memory_of_the_host() -> None:
     assert cuda(captures=True).without == ("ConstantFolding",)
+    assert cuda(captures=True, folds=True).without == ()
     assert cpu().without == ()
 
 
