@@ -74,7 +74,14 @@ def _try(bundle: Bundle, writer: EngineWriter, threads: int, progress: Progress)
     """Hold the engine's answers against the bundle's goldens; without any, write them down and return their file."""
     engine = writer.preview(lambda files: _describe(bundle, files, None))
     context = min(bundle.manifest.max_context, goldens.GOLDENS_CONTEXT)
-    model = LoadedModel(bundle, max_context=context, threads=threads, chunk_tokens=DEFAULT_CHUNK_TOKENS, engine=engine)
+    model = LoadedModel(
+        bundle,
+        max_context=context,
+        threads=threads,
+        chunk_tokens=DEFAULT_CHUNK_TOKENS,
+        backend=built.BACKEND,  # whatever else there is, and would be used, for this bundle on this machine
+        engine=engine,
+    )
     with Session(bundle, model, load_ns=0) as session:
         if bundle.manifest.goldens is not None:
             _require_same(bundle, goldens.compare(session, goldens.load(bundle), progress))

@@ -10,6 +10,7 @@ import pytest
 
 from command_lines import assert_refused, tell
 from phiedge.bundle import Bundle, ModelFacts
+from phiedge.engines import backends
 from phiedge.engines.engine_record import RECORD_NAME
 from phiedge.engines.onnxruntime import built
 from phiedge.errors import BundleError
@@ -121,6 +122,13 @@ def test_a_damaged_bundle_is_not_built_from(bundle: Path, capsys: pytest.Capture
     message = assert_refused(capsys, "build", bundle)
     assert "decoder.data is changed" in message
     assert list((bundle / "engines").iterdir()) == []
+
+
+def test_an_engine_is_tried_on_its_own_backend_where_another_is_the_default(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "default_backend", lambda _: "tensorrt")
+    building.build(bundle, threads=1)
 
 
 def test_an_engine_that_answers_otherwise_is_not_kept(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
