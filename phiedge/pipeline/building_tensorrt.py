@@ -1,6 +1,7 @@
 """The TensorRT half of `build`: two engines for each family of GPUs, or what is missing before any is begun.
 
-Ahead of time nothing can be tried: what was built is judged by what its builder told of it.
+Ahead of time nothing can be tried: what was built is judged by what its builder told of it. On the device it is tried
+as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,9 @@ from phiedge.engines.engine_writer import EngineWriter
 from phiedge.engines.tensorrt import building, built, timing_cache
 from phiedge.engines.tensorrt.families import Family
 from phiedge.engines.tensorrt.library import Library, load_library
+from phiedge.engines.tensorrt.pycuda_memory import load_pycuda
 from phiedge.engines.tensorrt.worker_process import build_in_process
+from phiedge.pipeline.engine_trial import try_engine
 from phiedge.pipeline.whole_bundle import require_whole
 from phiedge.progress import Labelled, Progress
 
@@ -28,6 +31,7 @@ def build_tensorrt(
     building.require_memory_to_build(bundle, dialect, maps_weights=library.capabilities.maps_weights)
     if not library.capabilities.builds_ahead:
         building.require_gpu_to_build(bundle, dialect)
+        load_pycuda()  # to try the engines with, when they are there
     engines = []
     for number, family in enumerate(families):
         with EngineWriter(bundle, built.engine_name(backend, family)) as writer:
@@ -47,6 +51,8 @@ def _build(
     for request in building.requests(bundle, library, family, writer.path, threads=threads):
         build_in_process(request, progress)
 
+    named = None
+
     def describe(files: Mapping[str, FileEntry]) -> EngineRecord:
         dialect = bundle.manifest.dialects[library.capabilities.dialect]
         return built.describe(
@@ -55,9 +61,12 @@ def _build(
             library=library,
             family=family,
             chunk_tokens=building.chunk_tokens(dialect),
+            goldens=named,
             phiedge_version=__version__,
         )
 
+    if not library.capabilities.builds_ahead:
+        named = try_engine(bundle, writer.preview(describe), threads=None, progress=progress)
     return writer.commit(describe, progress)
 
 

@@ -15,6 +15,7 @@ from phiedge.engines.engine_record import RECORD_NAME
 from phiedge.engines.onnxruntime import built
 from phiedge.errors import BundleError
 from phiedge.pipeline import building
+from phiedge.runtime import goldens
 from phiedge.runtime.session import Session
 
 ENGINE = Path("engines") / built.ENGINE_NAME
@@ -132,9 +133,8 @@ def test_an_engine_is_tried_on_its_own_backend_where_another_is_the_default(
 
 
 def test_an_engine_that_answers_otherwise_is_not_kept(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    goldens = building.goldens.load(Bundle.open(bundle))
-    changed = [replace(golden, logits=-golden.logits) for golden in goldens]
-    monkeypatch.setattr(building.goldens, "load", lambda _: changed)
+    changed = [replace(golden, logits=-golden.logits) for golden in goldens.load(Bundle.open(bundle))]
+    monkeypatch.setattr(goldens, "load", lambda _: changed)
     with pytest.raises(BundleError, match="does not answer the golden"):
         building.build(bundle, threads=1)
     assert list((bundle / "engines").iterdir()) == []

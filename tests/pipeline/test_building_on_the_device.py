@@ -7,19 +7,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tensorrt_runtime
 from command_lines import assert_refused, tell
 from phiedge.bundle import Bundle, BundleWriter
-from phiedge.engines.tensorrt import building, library
+from phiedge.engines.tensorrt import building, library, opening
 from phiedge.engines.tensorrt.driver import Gpu
 from phiedge.engines.tensorrt.engine_build import build_engine
 from phiedge.engines.tensorrt.ports import Ports
+from phiedge.engines.tensorrt.pycuda_memory import load_pycuda
 from phiedge.engines.tensorrt.request import BuildAnswer, BuildRequest
 from phiedge.errors import DeviceError
 from phiedge.pipeline import building_tensorrt
+from phiedge.pipeline.engine_trial import try_engine
 from phiedge.progress import Progress
+from phiedge.runtime import goldens
+from recorded_device import RecordedMemory
 from tensorrt_builder import Recorded
+from tensorrt_runtime import write_engine
 from tensorrt_surfaces import JETPACK_6, JETPACK_7, TENSORRT_11
 
 ORIN = Gpu(name="Orin", sm=87, integrated=True, memory_bytes=64 << 30, cuda=(13, 2))
@@ -54,9 +61,69 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
             return build_engine(BuildRequest.from_json(request.to_json()), lambda share: None)
 
         monkeypatch.setattr(building_tensorrt, "build_in_process", in_this_process)
+        monkeypatch.setattr(building_tensorrt, "load_pycuda", lambda: None)
+        monkeypatch.setattr(building_tensorrt, "try_engine", lambda *_, **__: None)
         return recorded
 
     return make
+
+
+@pytest.fixture
+def tried(device: Device, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A Jetson whose engines run: on ONNX Runtime, over a GPU of host memory."""
+    device(JETPACK_7)
+
+    def as_the_runtime_reads_it(request: BuildRequest, progress: Progress) -> BuildAnswer:
+        write_engine(Path(request.engine), Path(request.graph), profiles=request.profiles)
+        return BuildAnswer(version="", engine_bytes=0, build_ns=0, peak_bytes=0)
+
+    monkeypatch.setattr(building_tensorrt, "build_in_process", as_the_runtime_reads_it)
+    monkeypatch.setattr(building_tensorrt, "try_engine", try_engine)
+    monkeypatch.setattr(opening, "load_library", lambda backend: tensorrt_runtime.library(JETPACK_7))
+    monkeypatch.setattr(opening, "require_driver", lambda library: ORIN)
+    monkeypatch.setattr(opening, "PycudaMemory", RecordedMemory)
+
+
+def test_an_engine_that_answers_as_the_export_did_gets_its_name(
+    bundle: Path, tried: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = tell(capsys, "build", bundle, "--backend", "tensorrt", "--json")
+    assert (told.code, told.json["engines"][0]["goldens"]) == (0, None)
+
+
+def test_an_engine_that_answers_otherwise_never_gets_its_name(
+    bundle: Path, tried: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = goldens.load(Bundle.open(bundle))
+    spoilt = [replace(golden, logits=golden.logits + np.abs(golden.logits).max()) for golden in stored]
+    monkeypatch.setattr(goldens, "load", lambda _: spoilt)
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt")
+    assert "the engine does not answer the golden 'text' as" in told
+    assert list((bundle / "engines").iterdir()) == []
+
+
+def test_where_the_export_tried_nothing_the_devices_answers_are_kept(
+    bundle: Path, tried: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Bundle.open(bundle).manifest
+    with BundleWriter(bundle.with_name("untried")) as writer:
+        for file in (path for path in bundle.iterdir() if path.name in manifest.files and path.suffix != ".npz"):
+            (writer.path / file.name).hardlink_to(file)
+        untried = writer.commit(replace(manifest, goldens=None, files={})).path
+    told = tell(capsys, "build", untried, "--backend", "tensorrt", "--json")
+    assert told.json["engines"][0]["goldens"] == "goldens.npz"
+    assert [golden.question.name for golden in goldens.load(Bundle.open(untried))]
+
+
+def test_a_device_that_could_not_try_its_engine_does_not_begin(
+    bundle: Path, device: Device, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device(JETPACK_7)
+    monkeypatch.setattr(building_tensorrt, "load_pycuda", load_pycuda)
+    monkeypatch.setitem(sys.modules, "pycuda", None)
+    told = assert_refused(capsys, "build", bundle, "--backend", "tensorrt")
+    assert "pycuda" in told
+    assert not (bundle / "engines").exists()
 
 
 @pytest.mark.parametrize("name", [JETPACK_6, JETPACK_7, TENSORRT_11])

@@ -25,7 +25,13 @@ def write_engines(bundle: Bundle, library: Library, *, chunk: int = CHUNK) -> Bu
         write_engine(writer.path / "decoder.engine", bundle.file(dialect.decoder), profiles=profiles)
         return writer.commit(
             lambda files: describe(
-                bundle, files, library=library, family=family, chunk_tokens=chunk, phiedge_version="0.1.0"
+                bundle,
+                files,
+                library=library,
+                family=family,
+                chunk_tokens=chunk,
+                goldens=None,
+                phiedge_version="0.1.0",
             )
         )
 

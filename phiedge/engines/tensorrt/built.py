@@ -31,9 +31,13 @@ def describe(
     library: Library,
     family: Family,
     chunk_tokens: int,
+    goldens: str | None,
     phiedge_version: str,
 ) -> EngineRecord:
-    """The record of an engine that `library` built from `bundle` for the GPUs of `family`."""
+    """The record of an engine that `library` built from `bundle` for the GPUs of `family`.
+
+    `goldens` is a file of the engine with what it answered when it was tried, where the bundle has none.
+    """
     name = library.capabilities.dialect
     dialect = bundle.manifest.dialects[name]
     made_from = bundle.manifest.graph_files(dialect.vision) | bundle.manifest.graph_files(dialect.decoder)
@@ -46,7 +50,7 @@ def describe(
         source={path: entry.sha256 for path, entry in made_from.items()},
         vision=VISION,
         decoder=DECODER,
-        goldens=None,
+        goldens=goldens,
         files=files,
     )
 

@@ -32,7 +32,9 @@ def write(
 ) -> None:
     def describe(files: Mapping[str, FileEntry]) -> EngineRecord:
         return change(
-            built.describe(bundle, files, library=rtx, family=family, chunk_tokens=256, phiedge_version="0.1.0")
+            built.describe(
+                bundle, files, library=rtx, family=family, chunk_tokens=256, goldens=None, phiedge_version="0.1.0"
+            )
         )
 
     with EngineWriter(bundle, built.engine_name(rtx.backend, family)) as writer:
