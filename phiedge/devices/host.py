@@ -9,6 +9,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from phiedge.devices.system_files import named_numbers
+
 _PROC = Path("/proc")
 _CPUS = Path("/sys/devices/system/cpu")
 _RESET_PEAK = "5"  # proc(5): writing it to clear_refs resets the peak resident size
@@ -81,7 +83,7 @@ def host(*, proc: Path = _PROC, cpus: Path = _CPUS) -> Host:
 
 def process_memory(*, proc: Path = _PROC) -> ProcessMemory:
     """This process, now."""
-    sizes = _kibibytes(proc / "self" / "status")
+    sizes = named_numbers(_text(proc / "self" / "status"))
     return ProcessMemory(
         anonymous_bytes=sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0),
         file_bytes=sizes.get("RssFile", 0),
@@ -106,7 +108,7 @@ def disturbance() -> Disturbance:
 
 def available_memory_bytes(*, proc: Path = _PROC) -> int | None:
     """The memory that a new allocation can have without swapping."""
-    return _kibibytes(proc / "meminfo").get("MemAvailable")
+    return named_numbers(_text(proc / "meminfo")).get("MemAvailable")
 
 
 def last_level_cache_bytes(*, cpus: Path = _CPUS) -> int | None:
@@ -129,17 +131,6 @@ def _clock_mhz(cpus: Path) -> float | None:
     clocks = [_text(path) or "" for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     known = [int(clock) / 1e3 for clock in clocks if clock.isdigit()]
     return round(sum(known) / len(known), 1) if known else None
-
-
-def _kibibytes(path: Path) -> dict[str, int]:
-    """The lines `Name: 123 kB` of a file, in bytes."""
-    sizes = {}
-    for line in (_text(path) or "").splitlines():
-        name, _, rest = line.partition(":")
-        words = rest.split()
-        if len(words) == 2 and words[1] == "kB":
-            sizes[name] = int(words[0]) * 1024
-    return sizes
 
 
 def _text(path: Path) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phiedge.devices.host import available_memory_bytes
+from phiedge.devices.system_files import named_numbers
 from phiedge.errors import DeviceError
 
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
@@ -71,7 +72,7 @@ def _resident_limits(proc: Path, cgroups: Path) -> Iterator[MemoryLimit]:
 
 
 def _address_limits(proc: Path) -> Iterator[MemoryLimit]:
-    used = _fields(proc / "self" / "status", scale=1024)
+    used = named_numbers("\n".join(_lines(proc / "self" / "status")))
     for kind, field, by in (
         (resource.RLIMIT_AS, "VmSize", "ulimit -v"),
         (resource.RLIMIT_DATA, "VmData", "ulimit -d"),
@@ -103,7 +104,7 @@ def _group_limit(directory: Path) -> int | None:
     ):
         limit, used = _number(directory / limit_name), _number(directory / used_name)
         if limit is not None and used is not None and limit < _UNLIMITED_BYTES:
-            return max(0, limit - used + _fields(directory / "memory.stat", scale=1).get(file_pages, 0))
+            return max(0, limit - used + _file_pages(directory).get(file_pages, 0))
     return None
 
 
@@ -112,10 +113,8 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _fields(path: Path, *, scale: int) -> dict[str, int]:
-    """Lines of a name and a number, `VmSize:  1234 kB` or `inactive_file 1234`."""
-    pairs = (line.split() for line in _lines(path))
-    return {pair[0].rstrip(":"): scale * int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
+def _file_pages(directory: Path) -> dict[str, int]:
+    return named_numbers("\n".join(_lines(directory / "memory.stat")))
 
 
 def _lines(path: Path) -> list[str]:

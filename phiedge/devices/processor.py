@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_FLAG_LINES = ("flags", "Features")  # as the kernel calls them on x86-64 and on arm64
+# As the kernel calls them, and on which architecture.
+FLAG_LINES = {"flags": "x86_64", "Features": "aarch64"}
 
 # Those that kernels for matrices choose their code by; a processor has a hundred more flags that do not matter here.
 VECTOR_SETS = (
@@ -30,13 +31,15 @@ class Processor:
 
 def this_processor(*, cpuinfo: Path = _CPUINFO) -> Processor:
     """The processor that this runs on; without instruction sets where the system does not tell them."""
-    flags: set[str] = set()
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            name, _, rest = line.partition(":")
-            if name.strip() in _FLAG_LINES:
-                flags = set(rest.split())
-                break
-    return Processor(
-        architecture=platform.machine(), instruction_sets=tuple(name for name in VECTOR_SETS if name in flags)
-    )
+    told = cpuinfo.read_text(encoding="utf-8") if cpuinfo.is_file() else ""
+    return Processor(architecture=platform.machine(), instruction_sets=instruction_sets(told))
+
+
+def instruction_sets(cpuinfo: str) -> tuple[str, ...]:
+    """Those of `VECTOR_SETS` that the first core has, as the text of /proc/cpuinfo says."""
+    for line in cpuinfo.splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() in FLAG_LINES:
+            flags = set(rest.split())
+            return tuple(name for name in VECTOR_SETS if name in flags)
+    return ()
