@@ -1,17 +1,20 @@
-"""`phiedge devices`: what a bundle can be made for, and where each figure about a device comes from."""
+"""`phiedge devices`: what a bundle can be made for, where each figure comes from, and what this machine is."""
 
 import shutil
 import textwrap
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from phiedge.cli.console import emit_json, show_table
-from phiedge.cli.options import JsonOption
+from phiedge.cli.options import JsonOption, SysrootOption
+from phiedge.cli.probe_table import measure_processor, show_probe
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import Device, Figure, Source, aliases, catalogue, describe, find
+from phiedge.devices.probe import probe
 
-app = verb_app("List and show the devices that a bundle can be made for.")
+app = verb_app("List and show the devices that a bundle can be made for, and say which one this is.")
 
 # What every device of today computes with; the list then names only what a device adds to it.
 BASE = ("fp16", "int8", "int4")
@@ -83,6 +86,34 @@ def show_device(
         _say(_LEGEND)
     for source, number in sources.items():
         print(f"[{number}] {source.title}" + (f"\n    {source.url}" if source.url else ""))
+
+
+@app.command(name="probe")
+def probe_device(
+    sysroot: SysrootOption = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Also measure how fast this machine reads and multiplies.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what this machine is.
+
+    Jetson, cards, processor and memory, as far as the system tells; which device of the catalogue that is, if
+    everything agrees; and how fast its processor reads memory and multiplies. Nothing needs more rights than yours;
+    what they would add is said to be unknown.
+
+    \b
+    Examples:
+      phiedge devices probe
+      phiedge devices probe --no-measure --json
+      phiedge devices probe --sysroot recorded-tree
+    """
+    found = probe(sysroot)
+    rates = measure_processor() if measure and sysroot is None else None
+    if as_json:
+        emit_json({**found.as_dict(), "problems": found.problems, "measured": rates and asdict(rates)})
+    else:
+        show_probe(found, rates)
 
 
 def _row(device: Device) -> tuple[str, ...]:

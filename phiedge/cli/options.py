@@ -41,3 +41,13 @@ ContextOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]
+
+SysrootOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--sysroot",
+        metavar="DIR",
+        help="Look at the system whose files were copied below DIR, not at this one.",
+        show_default=False,
+    ),
+]

@@ -22,7 +22,8 @@ VERBS = {
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
-    "devices": "List and show the devices that a bundle can be made for.",
+    "devices": "List devices that a bundle can be made for; say which this is.",
+    "doctor": "Say what on this machine makes answers late.",
 }
 
 

@@ -5,9 +5,8 @@ never a guess. In a recorded tree a link that starts at the root starts at the t
 machine at hand is taken for the recorded one.
 """
 
-import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MOST_BYTES = 1 << 20
@@ -20,6 +19,7 @@ class SystemFiles:
     """The files below `root`. Paths are written as they stand on the system, with or without the first slash."""
 
     root: Path = Path("/")
+    _directories: dict[str, Path | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def text(self, path: str) -> str | None:
         """What a file says, without white space at both ends; NULs, which end texts of a device tree, are spaces."""
@@ -41,7 +41,7 @@ class SystemFiles:
             found = [] if place is None else [entry.name for entry in place.glob(pattern)]
         except OSError:
             found = []
-        return tuple(f"{directory}/{name}" for name in sorted(found, key=_natural))
+        return tuple(f"{directory}/{name}" for name in sorted(found, key=natural_order))
 
     def exists(self, path: str) -> bool:
         """Whether there is a file or directory of that name."""
@@ -51,30 +51,28 @@ class SystemFiles:
         except OSError:
             return False
 
-    def _place(self, path: str) -> Path | None:
+    def _place(self, path: str, links: int = 0) -> Path | None:
         """Where `path` lies below the root, its links followed as the recorded system would; None where they circle."""
         if self.root == Path("/"):
-            return Path("/") / path.lstrip("/")
-        waiting, here, links = [part for part in reversed(path.split("/")) if part], self.root, 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                here = here if here == self.root else here.parent
-                continue
-            step = here / part
-            try:
-                target = os.readlink(step) if step.is_symlink() else None
-            except OSError:
-                return None
-            if target is None:
-                here = step
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                return None
-            here = self.root if target.startswith("/") else here
-            waiting += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-        return here
+            return Path("/", path.lstrip("/"))
+        above, _, name = path.rstrip("/").rpartition("/")
+        if not name:
+            return self.root
+        if above not in self._directories:
+            self._directories[above] = self._place(above, links)
+        directory = self._directories[above]
+        if directory is None or name == ".":
+            return directory
+        if name == "..":
+            return directory if directory == self.root else directory.parent
+        try:
+            target = str((directory / name).readlink())
+        except (OSError, ValueError):  # no link, or nothing there
+            return directory / name
+        if links == _MOST_LINKS:
+            return None
+        start = "" if target.startswith("/") else "/" + str(directory.relative_to(self.root))
+        return self._place(f"{start}/{target}", links + 1)
 
 
 def whole_number(text: str | None) -> int | None:
@@ -105,14 +103,16 @@ def _read(place: Path | None) -> bytes | None:
     if place is None:
         return None
     try:
-        if not stat.S_ISREG(place.stat().st_mode):
+        found = place.stat()
+        if not stat.S_ISREG(found.st_mode):
             return None
         with place.open("rb") as file:
-            return file.read(MOST_BYTES)
+            return file.read(min(found.st_size or MOST_BYTES, MOST_BYTES))  # what /proc makes up has no size
     except (OSError, ValueError):  # a name with a NUL in it is a ValueError
         return None
 
 
-def _natural(name: str) -> tuple[int, str]:
+def natural_order(name: str) -> tuple[int, str]:
+    """A key that puts policy10 behind policy9."""
     digits = "".join(character for character in name if character.isascii() and character.isdigit())
     return (int(digits[:_MOST_DIGITS]) if digits else -1, name)
