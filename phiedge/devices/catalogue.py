@@ -6,12 +6,13 @@ that leads nowhere are all refused, with the place named.
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 from phiedge.devices.spec import Device, Figure, Source, Stack
+from phiedge.devices.toml_table import TomlTable, as_count, as_flag, as_number, as_text, as_texts
 from phiedge.errors import DeviceError, UnknownDeviceError, nearest
 
 if sys.version_info >= (3, 11):
@@ -52,7 +53,7 @@ def aliases() -> dict[str, str]:
 
 def parse(document: Mapping[str, object]) -> Catalogue:
     """Devices and aliases of a parsed catalogue; DeviceError names what breaks the schema."""
-    root = _Table(where="catalogue", entries=document)
+    root = TomlTable(where="catalogue", entries=document)
     root.allow({"schema_version", "sources", "stacks", "devices", "aliases"})
     if document.get("schema_version") != 1:
         raise DeviceError(f"catalogue.schema_version is {document.get('schema_version')!r}, not 1")
@@ -67,68 +68,31 @@ def _read(path: Path) -> Catalogue:
     return parse(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    """One TOML table and where it stands, for errors that can be found in the file."""
-
-    where: str
-    entries: Mapping[str, object]
-
-    def allow(self, known: set[str]) -> None:
-        for key in self.entries:
-            if key not in known:
-                raise DeviceError(f"{self.where}.{key} is not a key of the schema", remedy=f"known: {sorted(known)}")
-
-    def get(self, key: str, read: Callable[[object], T | None], what: str) -> T:
-        if key not in self.entries:
-            raise DeviceError(f"{self.where}.{key} is missing", remedy=f"{what} is needed there")
-        value = read(self.entries[key])
-        if value is None:
-            raise DeviceError(f"{self.where}.{key} is {self.entries[key]!r}", remedy=f"{what} is needed there")
-        return value
-
-    def text(self, key: str) -> str:
-        return self.get(key, _as_text, "a text")
-
-    def maybe_text(self, key: str) -> str | None:
-        return self.text(key) if key in self.entries else None
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return self.get(key, _as_texts, "a list of texts") if key in self.entries else ()
-
-    def table(self, key: str) -> "_Table":
-        return _Table(where=f"{self.where}.{key}", entries=self.get(key, _as_table, "a table"))
-
-    def tables(self, key: str) -> dict[str, "_Table"]:
-        outer = self.table(key)
-        return {name: outer.table(name) for name in outer.entries}
-
-    def named(self, key: str, known: Mapping[str, T]) -> T:
-        return self.get(key, lambda value: known.get(value) if isinstance(value, str) else None, f"one of {[*known]}")
-
-    def figure(self, key: str, read: Callable[[object], T | None], what: str, sources: "_Sources") -> Figure[T]:
-        table = self.table(key)
-        table.allow({"value", "source", "verified", "note"})
-        return Figure(
-            value=table.get("value", read, what),
-            source=table.named("source", sources),
-            verified=table.get("verified", _as_flag, "true or false"),
-            note=table.maybe_text("note") or "",
-        )
-
-    def maybe(self, key: str, read: Callable[[object], T | None], what: str, sources: "_Sources") -> Figure[T] | None:
-        return self.figure(key, read, what, sources) if key in self.entries else None
-
-
 _Sources = Mapping[str, Source]
 
 
-def _source(name: str, table: _Table) -> Source:
+def _figure(
+    outer: TomlTable, key: str, read: Callable[[object], T | None], what: str, sources: _Sources
+) -> Figure[T] | None:
+    """The figure of that key, or None where the table has none."""
+    if key not in outer.entries:
+        return None
+    table = outer.table(key)
+    table.allow({"value", "source", "verified", "note"})
+    return Figure(
+        value=table.get("value", read, what),
+        source=table.named("source", sources),
+        verified=table.get("verified", as_flag, "true or false"),
+        note=table.maybe_text("note") or "",
+    )
+
+
+def _source(name: str, table: TomlTable) -> Source:
     table.allow({"title", "url"})
     return Source(name=name, title=table.text("title"), url=table.maybe_text("url"))
 
 
-def _stack(name: str, table: _Table, sources: _Sources) -> Stack:
+def _stack(name: str, table: TomlTable, sources: _Sources) -> Stack:
     table.allow({"title", "system", "cuda", "tensorrt", "python", "source", "verified", "note"})
     return Stack(
         name=name,
@@ -138,7 +102,7 @@ def _stack(name: str, table: _Table, sources: _Sources) -> Stack:
         tensorrt=table.maybe_text("tensorrt"),
         python=table.text("python"),
         source=table.named("source", sources),
-        verified=table.get("verified", _as_flag, "true or false"),
+        verified=table.get("verified", as_flag, "true or false"),
         note=table.maybe_text("note") or "",
     )
 
@@ -146,22 +110,22 @@ def _stack(name: str, table: _Table, sources: _Sources) -> Stack:
 _DEVICE_KEYS = {field.name for field in fields(Device)} - {"name"}
 
 
-def _device(name: str, table: _Table, sources: _Sources, stacks: Mapping[str, Stack]) -> Device:
+def _device(name: str, table: TomlTable, sources: _Sources, stacks: Mapping[str, Stack]) -> Device:
     table.allow(_DEVICE_KEYS)
 
     def count(key: str) -> Figure[int] | None:
-        return table.maybe(key, _as_count, "a whole number", sources)
+        return _figure(table, key, as_count, "a whole number", sources)
 
     def rate(key: str) -> Figure[float] | None:
-        return table.maybe(key, _as_number, "a number", sources)
+        return _figure(table, key, as_number, "a number", sources)
 
     return Device(
         name=name,
         title=table.text("title"),
         kind=table.text("kind"),
         memory_kind=table.text("memory_kind"),
-        precisions=table.figure("precisions", _as_texts, "a list of texts", sources),
-        sm=table.maybe("sm", _as_text, "a text", sources),
+        precisions=_precisions(table, sources),
+        sm=_figure(table, "sm", as_text, "a text", sources),
         memory_bytes=count("memory_bytes"),
         visible_bytes=count("visible_bytes"),
         bandwidth_gbps=rate("bandwidth_gbps"),
@@ -169,13 +133,20 @@ def _device(name: str, table: _Table, sources: _Sources, stacks: Mapping[str, St
         dense_int8_tops=rate("dense_int8_tops"),
         dense_fp8_tflops=rate("dense_fp8_tflops"),
         dense_nvfp4_tflops=rate("dense_nvfp4_tflops"),
-        power_modes=table.maybe("power_modes", _as_texts, "a list of texts", sources),
+        power_modes=_figure(table, "power_modes", as_texts, "a list of texts", sources),
         stacks=_chosen(table, stacks),
         notes=table.texts("notes"),
     )
 
 
-def _chosen(table: _Table, stacks: Mapping[str, Stack]) -> tuple[Stack, ...]:
+def _precisions(table: TomlTable, sources: _Sources) -> Figure[tuple[str, ...]]:
+    precisions = _figure(table, "precisions", as_texts, "a list of texts", sources)
+    if precisions is None:
+        raise DeviceError(f"{table.where}.precisions is missing", remedy="a list of texts is needed there")
+    return precisions
+
+
+def _chosen(table: TomlTable, stacks: Mapping[str, Stack]) -> tuple[Stack, ...]:
     names = table.texts("stacks")
     unknown = [name for name in names if name not in stacks]
     if unknown:
@@ -183,7 +154,7 @@ def _chosen(table: _Table, stacks: Mapping[str, Stack]) -> tuple[Stack, ...]:
     return tuple(stacks[name] for name in names)
 
 
-def _aliases(table: _Table, devices: set[str]) -> dict[str, str]:
+def _aliases(table: TomlTable, devices: set[str]) -> dict[str, str]:
     pairs = {alias: table.text(alias) for alias in table.entries}
     for alias, target in pairs.items():
         if target not in devices or alias in devices:
@@ -191,28 +162,3 @@ def _aliases(table: _Table, devices: set[str]) -> dict[str, str]:
                 f"{table.where}.{alias} leads to {target!r}", remedy="an alias is a new name for a device that exists"
             )
     return pairs
-
-
-def _as_text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _as_flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _as_count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _as_number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _as_texts(value: object) -> tuple[str, ...] | None:
-    texts = tuple(item for item in value if isinstance(item, str) and item) if isinstance(value, list) else ()
-    return texts if isinstance(value, list) and len(texts) == len(value) else None
-
-
-def _as_table(value: object) -> Mapping[str, object] | None:
-    return value if isinstance(value, dict) else None
