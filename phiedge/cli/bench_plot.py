@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from phiedge.runtime.bench.report import Beside
 
 _SIZE_INCHES, _DPI = (13.0, 5.4), 150
-_MEASURED, _LIMIT, _FAINT = "#1f5fa8", "#444444", "#8fb4dd"
+MEASURED, LIMIT, FAINT = "#1f5fa8", "#444444", "#8fb4dd"
 _PLATE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.65, "pad": 1.0}  # behind figures that cross a line
 _FULL_RANGE = 6.0  # a linear axis shows figures that differ by up to so much
-_STYLE: Any = {  # the keys of a style are a type of their own in some versions of matplotlib
+STYLE: Any = {  # the keys of a style are a type of their own in some versions of matplotlib
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -38,7 +38,7 @@ _STYLE: Any = {  # the keys of a style are a type of their own in some versions 
 
 def draw(report: "BenchReport", path: Path) -> None:
     """Write the picture of `report` to `path`, in the format of its suffix; never a part of it."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI)
         panels = figure.subplots(1, 3, gridspec_kw={"width_ratios": (5, 4, 4)})
         figure.subplots_adjust(left=0.055, right=0.985, top=0.80, bottom=0.21, wspace=0.26)
@@ -46,7 +46,7 @@ def draw(report: "BenchReport", path: Path) -> None:
         _draw_prefill(panels[1], report)
         _draw_pictures(panels[2], report)
         _draw_words(figure, report)
-        _write(figure, path)
+        write_figure(figure, path)
 
 
 def _draw_decode(axes: Any, report: "BenchReport") -> None:
@@ -59,15 +59,13 @@ def _draw_decode(axes: Any, report: "BenchReport") -> None:
     places = [case.context for case in cases]
     tails = [case.ms.most if case.ms.p99 is None else case.ms.p99 for case in cases]
     tail = "p99" if all(case.ms.p99 is not None for case in cases) else "p99 or max"
-    axes.fill_between(
-        places, [case.ms.p50 for case in cases], tails, color=_FAINT, alpha=0.45, lw=0, label=f"to {tail}"
-    )
-    axes.plot(places, [case.ms.most for case in cases], "x", color=_MEASURED, alpha=0.7, label="max")
-    axes.plot(places, [case.ms.p50 for case in cases], "o-", color=_MEASURED, lw=2, label="p50")
+    axes.fill_between(places, [case.ms.p50 for case in cases], tails, color=FAINT, alpha=0.45, lw=0, label=f"to {tail}")
+    axes.plot(places, [case.ms.most for case in cases], "x", color=MEASURED, alpha=0.7, label="max")
+    axes.plot(places, [case.ms.p50 for case in cases], "o-", color=MEASURED, lw=2, label="p50")
     low, high = min(case.ms.p50 for case in cases), max(case.ms.most for case in cases)
     limits = [case.limit.limit_ms for case in cases if case.limit is not None]
     if limits:
-        axes.plot(places, limits, "--", color=_LIMIT, lw=1.6, label=_limit_label([case.limit for case in cases]))
+        axes.plot(places, limits, "--", color=LIMIT, lw=1.6, label=_limit_label([case.limit for case in cases]))
         low = min(low, *limits)
     for case in cases:
         axes.annotate(
@@ -92,7 +90,7 @@ def _draw_prefill(axes: Any, report: "BenchReport") -> None:
         return
     places = [case.tokens for case in cases]
     rates = [case.tokens_per_s for case in cases]
-    axes.plot(places, rates, "o-", color=_MEASURED, lw=2, label="median")
+    axes.plot(places, rates, "o-", color=MEASURED, lw=2, label="median")
     for case in cases:
         axes.annotate(
             _with_share(case.tokens_per_s, case.limit),
@@ -105,7 +103,7 @@ def _draw_prefill(axes: Any, report: "BenchReport") -> None:
     low, high = min(rates), max(rates)
     limits = [1000 * case.tokens / case.limit.limit_ms for case in cases if case.limit is not None]
     if limits:
-        axes.plot(places, limits, "--", color=_LIMIT, lw=1.6, label=_limit_label([case.limit for case in cases]))
+        axes.plot(places, limits, "--", color=LIMIT, lw=1.6, label=_limit_label([case.limit for case in cases]))
         high = max(high, *limits)
     _scale_lengths(axes, places)
     _scale_values(axes, low, high)
@@ -123,11 +121,11 @@ def _draw_pictures(axes: Any, report: "BenchReport") -> None:
         _say_nothing(axes)
         return
     axes.grid(visible=False, axis="y")
-    axes.barh([name for name, _, _ in bars], [ms for _, ms, _ in bars], height=0.55, color=_MEASURED)
+    axes.barh([name for name, _, _ in bars], [ms for _, ms, _ in bars], height=0.55, color=MEASURED)
     widest = max(max(ms, 0.0 if limit is None else limit.limit_ms) for _, ms, limit in bars)
     for place, (_, ms, limit) in enumerate(bars):
         if limit is not None:
-            axes.plot([limit.limit_ms] * 2, [place - 0.38, place + 0.38], "--", color=_LIMIT, lw=1.6)
+            axes.plot([limit.limit_ms] * 2, [place - 0.38, place + 0.38], "--", color=LIMIT, lw=1.6)
         edge = max(ms, 0.0 if limit is None else limit.limit_ms)
         axes.annotate(_with_share(ms, limit), (edge, place), xytext=(5, 0), textcoords="offset points", va="center")
     axes.set_xlim(0, 1.4 * widest)
@@ -143,7 +141,7 @@ def _draw_words(figure: Figure, report: "BenchReport") -> None:
     figure.text(0.055, 0.935, f"{setting.model}, {setting.precision}{groups}", fontsize=14, weight="bold")
     versions = f"{setting.backend} {setting.versions.get('onnxruntime', '')}".strip()
     machine = f"{versions}, {setting.threads} threads, on {host.cpu}, {host.cores} cores, load {host.load_average_1m:g}"
-    figure.text(0.055, 0.885, machine, color=_LIMIT)
+    figure.text(0.055, 0.885, machine, color=LIMIT)
     below = []
     if rates is not None:
         int8 = "" if rates.int8_gops is None else f" and {rates.int8_gops.best:,.0f} GOP/s in int8"
@@ -153,7 +151,7 @@ def _draw_words(figure: Figure, report: "BenchReport") -> None:
             "in brackets: how much of it was reached"
         )
     below += [note if len(note) <= 170 else note[:169] + "…" for note in report.notes[:2]]
-    figure.text(0.055, 0.095, "\n".join(below), color=_LIMIT, va="top", fontsize=8.5, linespacing=1.5)
+    figure.text(0.055, 0.095, "\n".join(below), color=LIMIT, va="top", fontsize=8.5, linespacing=1.5)
 
 
 def _limit_label(besides: "list[Beside | None]") -> str:
@@ -181,7 +179,7 @@ def _scale_values(axes: Any, low: float, high: float) -> None:
 
 
 def _say_nothing(axes: Any) -> None:
-    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=_LIMIT)
+    axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=LIMIT)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -199,7 +197,8 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:,.2f} GB" if size_bytes >= 10**9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
-def _write(figure: Figure, path: Path) -> None:
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the suffix of `path`, under its name only when it is whole."""
     kind = path.suffix.lower().removeprefix(".")
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         partial = Path(file.name)

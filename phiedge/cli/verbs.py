@@ -16,6 +16,7 @@ from phiedge.errors import UsageError, nearest
 
 # In the order in which a newcomer needs them.
 VERBS = {
+    "plan": "Say what fits a device, how fast it will be, and what to change.",
     "export": "Turn a checkpoint into a bundle for a device.",
     "run": "Ask a bundle a question, with or without pictures.",
     "build": "Make an engine of a bundle for the machine it stands on.",

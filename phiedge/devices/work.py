@@ -52,7 +52,7 @@ def prefill_work(facts: ModelFacts, *, tokens: int, past: int, weights_bytes: in
     """
     assert tokens >= 1
     assert past >= 0
-    per_token = 2 * facts.num_layers * _layer_weights(facts)
+    per_token = 2 * facts.num_layers * layer_weights(facts)
     head = 2 * facts.vocab_size * facts.hidden_size
     # Scores and their sum over values: two products of num_heads * head_dim per pair of positions.
     per_pair = 4 * facts.num_layers * facts.num_heads * facts.head_dim
@@ -82,14 +82,9 @@ def chunked_prefill_work(
 
 def vision_work(facts: ModelFacts, *, patches: int, weights_bytes: int) -> Work:
     """One picture of `patches` through the encoder and the projector; every patch sees every other."""
-    width = facts.vision_hidden_size
-    patch_values = _CHANNELS * facts.patch_size**2
-    block = 4 * width * width + 2 * width * facts.vision_intermediate_size
-    encoder = 2 * (patch_values * width + facts.vision_layers_used * block)
-    projector = 2 * (width * facts.hidden_size + facts.hidden_size * facts.hidden_size)
     return Work(
-        weight_flop=(encoder + projector) * patches,
-        attention_flop=4 * facts.vision_layers_used * width * patches * patches,
+        weight_flop=2 * vision_weights(facts) * patches,
+        attention_flop=4 * facts.vision_layers_used * facts.vision_hidden_size * patches * patches,
         read_bytes=weights_bytes,
     )
 
@@ -104,8 +99,17 @@ def rotary_bytes(facts: ModelFacts, *, positions: int, item_bytes: int) -> int:
     return 2 * positions * (facts.head_dim // 2) * item_bytes
 
 
-def _layer_weights(facts: ModelFacts) -> int:
+def layer_weights(facts: ModelFacts) -> int:
     """The weights of one decoder layer's linears: query, key, value, output, gate, up and down."""
     heads = facts.num_heads + 2 * facts.num_kv_heads
     attention = facts.hidden_size * facts.head_dim * (heads + facts.num_heads)
     return attention + 3 * facts.hidden_size * facts.intermediate_size
+
+
+def vision_weights(facts: ModelFacts) -> int:
+    """The weights of the vision encoder, as far as it runs, and of the projector."""
+    width = facts.vision_hidden_size
+    patch_values = _CHANNELS * facts.patch_size**2
+    block = 4 * width * width + 2 * width * facts.vision_intermediate_size
+    projector = width * facts.hidden_size + facts.hidden_size * facts.hidden_size
+    return width * patch_values + facts.vision_layers_used * block + projector

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from phiedge.bundle import Bundle, BundleWriter
 from phiedge.devices import find
+from phiedge.devices.planning.fit import require_fit
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_checkpoint
 from phiedge.exporters.precision import choose_precision
@@ -50,7 +51,8 @@ def export(
     `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is
     told what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
-    Raises `UsageError` (`UnknownDeviceError`), `CheckpointError`, `ExportError`, `BundleError`.
+    Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
+    `ExportError`, `BundleError`.
     """
     device = find(target)
     choose_precision(precision, sm=device.sm_number)  # what does not exist is refused before a checkpoint is opened
@@ -61,6 +63,13 @@ def export(
         choice = choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths)
         if max_context is None:
             max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
+        require_fit(
+            device,
+            source.config.facts(),
+            choice.plan.record(embed_tokens="bfloat16"),
+            activations="float32" if choice.plan.decoder == "float32" else "float16",
+            max_context=max_context,
+        )
         written = write_contents(
             source,
             choice.plan,

@@ -113,17 +113,18 @@ def _checked(what: str, lengths: Sequence[int], max_context: int) -> tuple[int, 
 
 def _default_pictures(budget: PatchBudget, max_context: int) -> tuple[PictureCase, ...]:
     """Those that fit; of sizes that become as many patches, the last."""
-    by_patches = {case.grid.tokens: case for case in map(_case, DEFAULT_PICTURES, repeat(budget))}
+    by_patches = {case.grid.tokens: case for case in map(picture_case, DEFAULT_PICTURES, repeat(budget))}
     return tuple(case for patches, case in sorted(by_patches.items()) if patches <= max_context)
 
 
 def _pictures(sizes: Sequence[str], budget: PatchBudget) -> tuple[PictureCase, ...]:
     """One case for each size, the fewest patches first."""
-    cases = {_case(size, budget) for size in sizes}
+    cases = {picture_case(size, budget) for size in sizes}
     return tuple(sorted(cases, key=lambda case: (case.grid.tokens, case.width * case.height)))
 
 
-def _case(size: str, budget: PatchBudget) -> PictureCase:
+def picture_case(size: str, budget: PatchBudget) -> PictureCase:
+    """A picture of that size, as in `1280x720`, and its grid. Raises `UsageError` for what is no size."""
     width, height = _size(size)
     return PictureCase(width=width, height=height, grid=choose_grid(width, height, budget))
 

@@ -1,0 +1,262 @@
+"""`phiedge plan`: does a model fit a device, how fast will it be there, and what to change if that is not enough."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from phiedge.bundle import Bundle, Precision
+from phiedge.cli.bench import check_plot
+from phiedge.cli.console import emit_json
+from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import JsonOption
+from phiedge.cli.verbs import verb_app
+from phiedge.devices import Device, catalogue, find
+from phiedge.devices.planning.advice import changes
+from phiedge.devices.planning.models import PUBLISHED, PUBLISHED_NAME
+from phiedge.devices.planning.plan import Plan, Task, make_plan
+from phiedge.devices.planning.storage import PLANNED_ONLY, Storage, storage_of
+from phiedge.devices.planning.time import Request
+from phiedge.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    from phiedge.devices.planning.time import Speeds
+
+app = verb_app()
+
+DEFAULT_IMAGE = "512x512"
+_MOST_TOKENS = 1_000_000
+_DEFAULT_CONTEXT = 8192
+
+
+@app.command()
+def plan(
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="DEVICE",
+            help="As `phiedge devices list` names it; cpu is this machine, and is measured. By default all but cpu.",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="DIR",
+            help="Plan for the model and precision of this bundle. By default for Phi-4-reasoning-vision-15B.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            metavar="NAME",
+            help="auto (what export chooses), int4, fp16 or fp32; and int8, fp8, nvfp4, which cannot be exported yet.",
+            show_default=False,
+        ),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="WxH",
+            help=f"The size of a picture, as often as there are pictures; none for none. By default {DEFAULT_IMAGE}.",
+            show_default=False,
+        ),
+    ] = None,
+    prompt_tokens: Annotated[
+        int,
+        typer.Option(
+            "--prompt-tokens", metavar="N", help="Tokens of the prompt beside its pictures, template included."
+        ),
+    ] = 512,
+    answer_tokens: Annotated[int, typer.Option("--answer-tokens", metavar="N", help="Tokens of the answer.")] = 64,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option("--deadline-ms", metavar="N", help="When the whole answer must be there.", show_default=False),
+    ] = None,
+    max_context: Annotated[
+        int | None,
+        typer.Option(
+            "--max-context",
+            metavar="TOKENS",
+            help=f"Room to keep for prompt, pictures and answer. By default {_DEFAULT_CONTEXT}, or what the model has.",
+            show_default=False,
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw the time against visual tokens: .svg, .png or .pdf (extra `plot`). Needs --target.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what fits a device, how fast it will be there, and what to change.
+
+    A time is the device's own limit, beside what is planned with the efficiency that other engines were measured to
+    reach, from the least to the most that this evidence lets one expect. No engine of phiedge was measured on these
+    devices yet. The exit code is 0 even where nothing fits: it is an answer.
+
+    \b
+    Examples:
+      phiedge plan
+      phiedge plan -t orin --image 1280x720 --deadline-ms 5000
+      phiedge plan -t rtx-4090 --precision fp8 --answer-tokens 200 --plot plan.svg
+    """
+    device = None if target is None else find(target)
+    if plot is not None and device is None:
+        raise UsageError("--plot draws one device", remedy="name it with --target")
+    destination = None if plot is None else check_plot(plot)
+    opened = None if bundle is None else Bundle.open(bundle)
+    if opened is not None and precision is not None:
+        raise UsageError("a bundle has its precision already", remedy="leave out --precision, or --bundle")
+    task = _task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
+    planner = Planner(task, opened, precision or "auto")
+    plans = [planner.plan(device)] if device is not None else planner.plan_all()
+    if destination is not None:
+        with held_interrupts():
+            from phiedge.cli.plan_plot import draw
+        draw(plans[0], destination)
+    _show(plans, planner, one=device is not None, as_json=as_json)
+    if destination is not None and not as_json:
+        print(f"\ndrawn to {destination}")
+
+
+class Planner:
+    """Makes plans of one task, each device at the precision that was asked for."""
+
+    def __init__(self, task: Task, opened: Bundle | None, precision: str) -> None:
+        self.task, self._opened, self._precision = task, opened, precision
+
+    def plan(self, device: Device) -> Plan:
+        storage = self.storage(device)
+        if device.sm is None:
+            speeds, available_bytes = _measured(storage)
+            return make_plan(device, storage, self.task, speeds=speeds, available_bytes=available_bytes)
+        return make_plan(device, storage, self.task)
+
+    def plan_all(self) -> list[Plan]:
+        """Every device of the catalogue that has figures and computes with the precision; it is told which do not."""
+        made = {device.name: self._if_known(device) for device in catalogue() if device.sm is not None}
+        plans = [plan for plan in made.values() if plan is not None]
+        without = [name for name, plan in made.items() if plan is None]
+        if not plans:
+            raise UsageError(f"no device computes with {self._precision}", remedy="use --precision int4")
+        if without:
+            print(f"note: not planned at {self._precision}: {', '.join(without)}", file=sys.stderr)
+        return plans
+
+    def _if_known(self, device: Device) -> Plan | None:
+        try:
+            return self.plan(device)
+        except DeviceError:
+            return None
+
+    def storage(self, device: Device, precision: str | None = None) -> Storage:
+        """How the model would be stored for `device`."""
+        if self._opened is not None:
+            record = self._opened.manifest.precision
+        else:
+            record = _precision(precision or self._precision, device)
+        wide = device.sm is None or record.decoder == "float32"
+        return storage_of(record, activations="float32" if wide else "float16")
+
+    def others(self, device: Device) -> list[Storage]:
+        """The precisions that another plan for the device could have."""
+        if self._opened is not None or device.sm is None:
+            return []
+        named = ["int4", "fp16", *(name for name in PLANNED_ONLY if device.supports(name))]
+        return [self.storage(device, name) for name in named]
+
+
+def _precision(name: str, device: Device) -> Precision:
+    if name in PLANNED_ONLY:
+        if not device.supports(name) or device.sm is None:
+            raise DeviceError(
+                f"{device.name} does not compute with {name}",
+                remedy=f"it does with {', '.join(device.precisions.value)}",
+            )
+        return PLANNED_ONLY[name]
+    from phiedge.exporters.precision import PLANS, choose_precision
+
+    if name != "auto" and name not in PLANS:
+        raise UsageError(f"unknown precision {name!r}", remedy=f"use one of auto, {', '.join([*PLANS, *PLANNED_ONLY])}")
+    widths = (PUBLISHED.hidden_size, PUBLISHED.intermediate_size)
+    chosen = choose_precision(name, sm=device.sm_number, widths=widths).plan
+    return chosen.record(embed_tokens="bfloat16")
+
+
+def _task(
+    opened: Bundle | None,
+    images: list[str] | None,
+    prompt_tokens: int,
+    answer_tokens: int,
+    max_context: int | None,
+    deadline_ms: float | None,
+) -> Task:
+    for option, value in (("--prompt-tokens", prompt_tokens), ("--answer-tokens", answer_tokens)):
+        if not 1 <= value <= _MOST_TOKENS:
+            raise UsageError(f"{option} must be from 1 to {_MOST_TOKENS}, not {value}")
+    if max_context is not None and max_context < 1:
+        raise UsageError(f"--max-context must be at least 1, not {max_context}")
+    if deadline_ms is not None and not 0 < deadline_ms < float("inf"):
+        raise UsageError(f"--deadline-ms must be a number above 0, not {deadline_ms:g}")
+    facts = PUBLISHED if opened is None else opened.manifest.facts
+    sizes = [] if images == ["none"] else images or [DEFAULT_IMAGE]
+    from phiedge.runtime.bench.plan import picture_case
+    from phiedge.runtime.preprocess import PatchBudget
+
+    budget = PatchBudget.from_facts(facts)
+    patches = tuple(picture_case(size, budget).grid.tokens for size in sizes)
+    most = facts.max_position_embeddings if opened is None else opened.manifest.max_context
+    return Task(
+        model=PUBLISHED_NAME if opened is None else opened.manifest.model.name,
+        facts=facts,
+        request=Request(patches=patches, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens),
+        max_context=min(_DEFAULT_CONTEXT, most) if max_context is None else max_context,
+        deadline_ms=deadline_ms,
+    )
+
+
+def _measured(storage: Storage) -> "tuple[Speeds, int | None]":
+    """What this machine does, measured now, and the memory that is left on it."""
+    from phiedge.cli.probe_table import measure_processor
+    from phiedge.devices.memory_limits import available_memory
+    from phiedge.devices.planning.speeds import processor_speeds
+
+    rates = measure_processor()
+    limit = available_memory()
+    if rates is None:
+        raise DeviceError("this machine could not be measured", remedy="plan for a device of the catalogue")
+    speeds = processor_speeds(
+        read_gbps=rates.read_gbps.best,
+        float_gflops=rates.float_gflops.best,
+        int8_gops=None if rates.int8_gops is None else rates.int8_gops.best,
+        quantised=storage.decoder_bits < 16,
+    )
+    return speeds, None if limit is None else limit.bytes
+
+
+def _show(plans: list[Plan], planner: Planner, *, one: bool, as_json: bool) -> None:
+    from phiedge.cli.plan_table import plan_as_dict, show_plan, show_plans
+
+    if not one:
+        if as_json:
+            emit_json({"plans": [plan_as_dict(plan, []) for plan in plans]})
+        else:
+            show_plans(plans)
+        return
+    advice = changes(plans[0], planner.others(plans[0].device), planner.storage)
+    if as_json:
+        emit_json(plan_as_dict(plans[0], advice))
+    else:
+        show_plan(plans[0], advice)

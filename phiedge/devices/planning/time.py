@@ -1,0 +1,152 @@
+"""How long a request takes on a device: the roofline of its work, and the same at the efficiencies that were measured.
+
+Each time is a span: the limit, which nothing can beat; what is planned; and the least and the most that the evidence
+lets one expect. Pictures are computed one by one, the prompt in chunks, the answer token by token with a context that
+grows. What the host does between them is left out: it is below a millisecond for a token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phiedge.bundle import ModelFacts
+from phiedge.devices.planning.efficiency import Efficiency
+from phiedge.devices.planning.storage import Sizes
+from phiedge.devices.roofline import Rates, limit
+from phiedge.devices.work import Work, chunked_prefill_work, decode_work, vision_work
+
+CHUNK_TOKENS = 256  # as engines of TensorRT are built for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Milliseconds: the physical limit, the least that was reached by others, what is planned, and the most."""
+
+    limit_ms: float
+    least_ms: float
+    planned_ms: float
+    most_ms: float
+
+    def __post_init__(self) -> None:
+        assert 0 <= self.limit_ms <= self.least_ms <= self.planned_ms <= self.most_ms
+
+    def __add__(self, other: "Span") -> "Span":
+        """One after the other."""
+        return Span(
+            limit_ms=self.limit_ms + other.limit_ms,
+            least_ms=self.least_ms + other.least_ms,
+            planned_ms=self.planned_ms + other.planned_ms,
+            most_ms=self.most_ms + other.most_ms,
+        )
+
+
+NOTHING = Span(limit_ms=0.0, least_ms=0.0, planned_ms=0.0, most_ms=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """What a device can do at best, and how much of it is reached: by decoding, by prompts, and by pictures."""
+
+    decoder: Rates
+    vision: Rates
+    decoding: Efficiency
+    prompts: Efficiency
+    pictures: Efficiency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked: the patches of each picture, the other tokens of the prompt, and the tokens of the answer."""
+
+    patches: tuple[int, ...]
+    prompt_tokens: int
+    answer_tokens: int
+
+    @property
+    def visual_tokens(self) -> int:
+        return sum(self.patches)
+
+    @property
+    def positions(self) -> int:
+        """What the request takes of the context."""
+        return self.visual_tokens + self.prompt_tokens + self.answer_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePlan:
+    """The parts of one request. `token` is one token in the middle of the answer."""
+
+    vision: Span
+    prefill: Span
+    token: Span
+    answer: Span
+
+    @property
+    def first_token(self) -> Span:
+        return self.vision + self.prefill
+
+    @property
+    def total(self) -> Span:
+        return self.first_token + self.answer
+
+
+def plan_time(facts: ModelFacts, sizes: Sizes, speeds: Speeds, request: Request) -> TimePlan:
+    """The time plan of `request`."""
+    prompt = request.visual_tokens + request.prompt_tokens
+    token = _token(facts, sizes, speeds, context=prompt + max(1, request.answer_tokens // 2))
+    # Prefill gives the first token of the answer.
+    steps = max(0, request.answer_tokens - 1)
+    return TimePlan(
+        vision=_vision(facts, sizes, speeds, request.patches),
+        prefill=_prefill(facts, sizes, speeds, prompt),
+        token=token,
+        answer=Span(
+            limit_ms=steps * token.limit_ms,
+            least_ms=steps * token.least_ms,
+            planned_ms=steps * token.planned_ms,
+            most_ms=steps * token.most_ms,
+        ),
+    )
+
+
+def _vision(facts: ModelFacts, sizes: Sizes, speeds: Speeds, patches: Sequence[int]) -> Span:
+    works = [vision_work(facts, patches=count, weights_bytes=sizes.vision_bytes) for count in patches]
+    return _span_of_all(works, speeds, rates=speeds.vision, efficiency=speeds.pictures)
+
+
+def _prefill(facts: ModelFacts, sizes: Sizes, speeds: Speeds, tokens: int) -> Span:
+    works = chunked_prefill_work(
+        facts,
+        tokens=tokens,
+        chunk_tokens=CHUNK_TOKENS,
+        weights_bytes=sizes.decoder_bytes,
+        position_bytes=sizes.position_bytes,
+    )
+    return _span_of_all(works, speeds, rates=speeds.decoder, efficiency=speeds.prompts)
+
+
+def _token(facts: ModelFacts, sizes: Sizes, speeds: Speeds, *, context: int) -> Span:
+    work = decode_work(facts, context=context, weights_bytes=sizes.decoder_bytes, position_bytes=sizes.position_bytes)
+    return _span(work, speeds, rates=speeds.decoder, efficiency=speeds.prompts)
+
+
+def _span_of_all(works: Sequence[Work], speeds: Speeds, *, rates: Rates, efficiency: Efficiency) -> Span:
+    return sum((_span(work, speeds, rates=rates, efficiency=efficiency) for work in works), start=NOTHING)
+
+
+def _span(work: Work, speeds: Speeds, *, rates: Rates, efficiency: Efficiency) -> Span:
+    """One run: memory at the efficiency of decoding, arithmetic at its own, whichever takes longer."""
+    decoding = speeds.decoding
+    return Span(
+        limit_ms=limit(work, rates).ms,
+        least_ms=limit(work, _reached(rates, decoding.most, efficiency.most)).ms,
+        planned_ms=limit(work, _reached(rates, decoding.planned, efficiency.planned)).ms,
+        most_ms=limit(work, _reached(rates, decoding.least, efficiency.least)).ms,
+    )
+
+
+def _reached(rates: Rates, of_memory: float, of_arithmetic: float) -> Rates:
+    return Rates(
+        read_gbps=rates.read_gbps * of_memory,
+        weight_gops=rates.weight_gops * of_arithmetic,
+        float_gflops=rates.float_gflops * of_arithmetic,
+    )
