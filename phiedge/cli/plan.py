@@ -180,7 +180,12 @@ class Planner:
 
 def _precision(name: str, device: Device) -> Precision:
     if name in PLANNED_ONLY:
-        if not device.supports(name) or device.sm is None:
+        if device.sm is None:
+            raise DeviceError(
+                f"{name} cannot be planned for a processor: nothing was measured there",
+                remedy="use --precision int4 or fp32",
+            )
+        if not device.supports(name):
             raise DeviceError(
                 f"{device.name} does not compute with {name}",
                 remedy=f"it does with {', '.join(device.precisions.value)}",

@@ -76,7 +76,7 @@ def _shorter_answer(plan: Plan) -> Change | None:
 
 
 def _other_precision(plan: Plan, storage: Storage) -> Change | None:
-    other = _planned(plan, plan.device, storage)
+    other = _planned(plan, plan.device, lambda device: storage)
     if other is None or not other.feasible:
         return None
     return Change(what=f"--precision {storage.name}", planned_ms=other.time.total.planned_ms)
@@ -84,7 +84,7 @@ def _other_precision(plan: Plan, storage: Storage) -> Change | None:
 
 def _other_devices(plan: Plan, storage_for: Callable[[Device], Storage]) -> list[Change]:
     """The slowest that are fast enough, and of the same kind first: a robot has no slot for a card."""
-    plans = [_planned(plan, device, storage_for(device)) for device in catalogue() if device.sm is not None]
+    plans = [_planned(plan, device, storage_for) for device in catalogue() if device.sm is not None]
     fitting = [other for other in plans if other is not None and other.feasible and other.device != plan.device]
     kind = plan.device.kind
     slowest_first = sorted(fitting, key=lambda other: (other.device.kind != kind, -other.time.total.planned_ms))
@@ -94,10 +94,10 @@ def _other_devices(plan: Plan, storage_for: Callable[[Device], Storage]) -> list
     ]
 
 
-def _planned(plan: Plan, device: Device, storage: Storage) -> Plan | None:
-    """None where nothing is known of how fast it would be."""
+def _planned(plan: Plan, device: Device, storage_for: Callable[[Device], Storage]) -> Plan | None:
+    """None where the device lacks the precision, or nothing is known of how fast it would be."""
     try:
-        return make_plan(device, storage, plan.task)
+        return make_plan(device, storage_for(device), plan.task)
     except DeviceError:
         return None
 
