@@ -9,6 +9,7 @@ from phiedge.bundle import Bundle
 from phiedge.cli import main
 from phiedge.devices import catalogue
 from phiedge.engines.machine_rates import MachineRates, MeasuredRate
+from published import PUBLISHED_CONFIG
 
 
 def test_all_devices_stand_in_one_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,3 +116,15 @@ def test_what_cannot_be_planned_is_refused(
 def test_a_bundle_has_its_precision_already(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--bundle", str(tiny_bundle.path), "--precision", "int4"]) == 2
     assert "a bundle has its precision already" in capsys.readouterr().err
+
+
+def test_an_export_asks_the_plan_first_and_writes_nothing_for_a_board_that_is_too_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED_CONFIG))
+    output = tmp_path / "bundle"
+    assert main(["export", "-t", "orin-nano", "-m", str(tmp_path), "--random-weights", "-o", str(output)]) == 1
+    shown = capsys.readouterr()
+    assert "orin-nano-8 has 8.0 GB" in shown.err
+    assert "--target agx-orin-64" in shown.err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -62,9 +62,14 @@ def gpu_clocks(surfaces: Surfaces) -> tuple[Clock, ...]:
     )
 
 
+def memory_mhz(surfaces: Surfaces) -> float | None:
+    """The clock of a Jetson's memory as root's file tells it, without running a program."""
+    return _mhz(surfaces.files.number(MEMORY_CLOCK_FILE), 1e6)
+
+
 def memory_clock(surfaces: Surfaces) -> Clock | None:
     """The clock of a Jetson's memory: root's file, or what tegrastats says to everybody; None where neither tells."""
-    mhz = _mhz(surfaces.files.number(MEMORY_CLOCK_FILE), 1e6)
+    mhz = memory_mhz(surfaces)
     most_mhz = _mhz(surfaces.files.number(MEMORY_CLOCK_MOST_FILE), 1e6)
     if mhz is None:
         said = surfaces.said("tegrastats")

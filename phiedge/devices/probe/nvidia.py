@@ -8,7 +8,7 @@ import csv
 import re
 from dataclasses import dataclass
 
-from phiedge.devices.probe.surfaces import Surfaces
+from phiedge.devices.probe.surfaces import Said, Surfaces
 from phiedge.devices.system_files import whole_number
 
 NVIDIA_VENDOR = "0x10de"
@@ -68,8 +68,7 @@ class Gpus:
 def find_gpus(surfaces: Surfaces) -> Gpus:
     """The GPUs that nvidia-smi lists; none, and a problem, where there is a card but no answer."""
     said = surfaces.said("nvidia-smi-gpus")
-    rows = [] if said is None or said.failed else _rows(said.text)
-    gpus = tuple(gpu for row in rows if (gpu := _gpu(row)) is not None)
+    rows, gpus = _listed(said)
     card = _has_card(surfaces)
     problems: tuple[str, ...] = ()
     if len(gpus) != len(rows):
@@ -78,6 +77,16 @@ def find_gpus(surfaces: Surfaces) -> Gpus:
         problems = ("there is an NVIDIA driver or card, but nvidia-smi lists no GPU",)
     users = tuple(user for row in _user_rows(surfaces) if (user := _user(row)) is not None)
     return Gpus(found=gpus, users=users, present=bool(gpus or rows or card or said), problems=problems)
+
+
+def listed_gpus(surfaces: Surfaces) -> tuple[Gpu, ...]:
+    """The GPUs alone, with one run of nvidia-smi: for who asks again and again."""
+    return _listed(surfaces.said("nvidia-smi-gpus"))[1]
+
+
+def _listed(said: Said | None) -> tuple[list[dict[str, str]], tuple[Gpu, ...]]:
+    rows = [] if said is None or said.failed else _rows(said.text)
+    return rows, tuple(gpu for row in rows if (gpu := _gpu(row)) is not None)
 
 
 def _rows(text: str) -> list[dict[str, str]]:
