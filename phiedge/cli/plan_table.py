@@ -97,7 +97,8 @@ def _spans(plan: Plan) -> Mapping[str, Span]:
 
 def _efficiencies(plan: Plan) -> Mapping[str, Efficiency]:
     speeds = plan.speeds
-    return {"tokens": speeds.decoding, "prompt": speeds.prompts, "pictures": speeds.pictures}
+    told = {"tokens": speeds.decoding, "prompt": speeds.prompts, "pictures": speeds.pictures}
+    return told if speeds.cache is speeds.decoding else {**told, "cache": speeds.cache}
 
 
 def _as_dict(efficiency: Efficiency) -> dict[str, object]:

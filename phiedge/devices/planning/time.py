@@ -27,7 +27,10 @@ class Span:
     most_ms: float
 
     def __post_init__(self) -> None:
-        assert 0 <= self.limit_ms <= self.least_ms <= self.planned_ms <= self.most_ms
+        slack = 1 + 1e-9  # sums of floats in another order
+        assert 0 <= self.limit_ms <= self.least_ms * slack
+        assert self.least_ms <= self.planned_ms * slack
+        assert self.planned_ms <= self.most_ms * slack
 
     def __add__(self, other: "Span") -> "Span":
         """One after the other."""
@@ -44,11 +47,15 @@ NOTHING = Span(limit_ms=0.0, least_ms=0.0, planned_ms=0.0, most_ms=0.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
-    """What a device can do at best, and how much of it is reached: by decoding, by prompts, and by pictures."""
+    """What a device can do at best, and how much of it is reached.
+
+    Of the bandwidth by weights (`decoding`) and by the cache, of the arithmetic by prompts and by pictures.
+    """
 
     decoder: Rates
     vision: Rates
     decoding: Efficiency
+    cache: Efficiency
     prompts: Efficiency
     pictures: Efficiency
 
@@ -110,7 +117,7 @@ def plan_time(facts: ModelFacts, sizes: Sizes, speeds: Speeds, request: Request)
 
 def _vision(facts: ModelFacts, sizes: Sizes, speeds: Speeds, patches: Sequence[int]) -> Span:
     works = [vision_work(facts, patches=count, weights_bytes=sizes.vision_bytes) for count in patches]
-    return _span_of_all(works, speeds, rates=speeds.vision, efficiency=speeds.pictures)
+    return _span(works, speeds, speeds.vision, speeds.pictures, weights_bytes=sizes.vision_bytes)
 
 
 def _prefill(facts: ModelFacts, sizes: Sizes, speeds: Speeds, tokens: int) -> Span:
@@ -121,26 +128,36 @@ def _prefill(facts: ModelFacts, sizes: Sizes, speeds: Speeds, tokens: int) -> Sp
         weights_bytes=sizes.decoder_bytes,
         position_bytes=sizes.position_bytes,
     )
-    return _span_of_all(works, speeds, rates=speeds.decoder, efficiency=speeds.prompts)
+    return _span(works, speeds, speeds.decoder, speeds.prompts, weights_bytes=sizes.decoder_bytes)
 
 
 def _token(facts: ModelFacts, sizes: Sizes, speeds: Speeds, *, context: int) -> Span:
     work = decode_work(facts, context=context, weights_bytes=sizes.decoder_bytes, position_bytes=sizes.position_bytes)
-    return _span(work, speeds, rates=speeds.decoder, efficiency=speeds.prompts)
+    return _span([work], speeds, speeds.decoder, speeds.prompts, weights_bytes=sizes.decoder_bytes)
 
 
-def _span_of_all(works: Sequence[Work], speeds: Speeds, *, rates: Rates, efficiency: Efficiency) -> Span:
-    return sum((_span(work, speeds, rates=rates, efficiency=efficiency) for work in works), start=NOTHING)
+def _span(works: Sequence[Work], speeds: Speeds, rates: Rates, arithmetic: Efficiency, *, weights_bytes: int) -> Span:
+    """Runs one after the other, each of which reads `weights_bytes` and the cache.
+
+    Memory is read at the efficiency of decoding, arithmetic done at its own; whichever takes longer counts.
+    """
+    spans = [_span_of_one(work, speeds, rates, arithmetic, weights_bytes) for work in works]
+    return sum(spans, start=NOTHING)
 
 
-def _span(work: Work, speeds: Speeds, *, rates: Rates, efficiency: Efficiency) -> Span:
-    """One run: memory at the efficiency of decoding, arithmetic at its own, whichever takes longer."""
-    decoding = speeds.decoding
+def _span_of_one(work: Work, speeds: Speeds, rates: Rates, arithmetic: Efficiency, weights_bytes: int) -> Span:
+    weights, cache = speeds.decoding, speeds.cache
+    in_cache = 1 - weights_bytes / work.read_bytes
+
+    def ms(of_weights: float, of_cache: float, of_arithmetic: float) -> float:
+        of_memory = 1 / ((1 - in_cache) / of_weights + in_cache / of_cache)
+        return limit(work, _reached(rates, of_memory, of_arithmetic)).ms
+
     return Span(
         limit_ms=limit(work, rates).ms,
-        least_ms=limit(work, _reached(rates, decoding.most, efficiency.most)).ms,
-        planned_ms=limit(work, _reached(rates, decoding.planned, efficiency.planned)).ms,
-        most_ms=limit(work, _reached(rates, decoding.least, efficiency.least)).ms,
+        least_ms=ms(weights.most, cache.most, arithmetic.most),
+        planned_ms=ms(weights.planned, cache.planned, arithmetic.planned),
+        most_ms=ms(weights.least, cache.least, arithmetic.least),
     )
 
 

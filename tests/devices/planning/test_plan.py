@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from phiedge.bundle import Precision
+from phiedge.bundle import ModelFacts, Precision
 from phiedge.devices import catalogue, find
 from phiedge.devices.planning.advice import changes
 from phiedge.devices.planning.fit import require_fit
@@ -159,6 +159,46 @@ def test_a_context_that_is_too_large_is_cut_to_what_fits() -> None:
 
 def test_a_plan_that_is_feasible_needs_no_change() -> None:
     assert changes(planned("rtx-4090", deadline_ms=60_000), [], lambda device: stored("int4")) == []
+
+
+SMALL = replace(PUBLISHED, hidden_size=2048, num_layers=16, num_heads=16, num_kv_heads=4, intermediate_size=7168)
+
+
+def on_processor(facts: ModelFacts, *, read_gbps: float, prompt: int) -> Plan:
+    """A plan for two cores, with a decoder as a bundle for a CPU has it: int4 in groups of 128, an int8 head."""
+    speeds = processor_speeds(read_gbps=read_gbps, float_gflops=444, int8_gops=1737, quantised=True)
+    request = Request(patches=(), prompt_tokens=prompt, answer_tokens=1)
+    task = Task(model="measured", facts=facts, request=request, max_context=8192)
+    storage = storage_of(replace(precision("int4"), lm_head="int8"), activations="float32")
+    return make_plan(find("cpu"), storage, task, speeds=speeds, available_bytes=20 * 10**9)
+
+
+# Measured on two cores: benchmarks/results/2026-11-22-bundle-speed-15b.json and 2026-11-22-peers-side-by-side.json.
+@pytest.mark.parametrize(
+    ("facts", "read_gbps", "context", "measured_ms"),
+    [
+        (PUBLISHED, 67.9, 64, 198.9),
+        (PUBLISHED, 67.9, 256, 204.2),
+        (PUBLISHED, 67.9, 1024, 230.1),
+        (PUBLISHED, 67.9, 4096, 305.9),
+        (SMALL, 46.8, 64, 19.1),
+        (SMALL, 46.8, 1024, 22.8),
+    ],
+)
+def test_tokens_on_a_processor_are_planned_within_a_fifth_of_what_was_measured(
+    facts: ModelFacts, read_gbps: float, context: int, measured_ms: float
+) -> None:
+    time = on_processor(facts, read_gbps=read_gbps, prompt=context).time
+    assert time.token.planned_ms == pytest.approx(measured_ms, rel=0.2)
+    assert time.token.least_ms < measured_ms < time.token.most_ms
+
+
+@pytest.mark.parametrize(("facts", "tokens", "measured_ms"), [(PUBLISHED, 256, 10_915), (SMALL, 1024, 2_879)])
+def test_prompts_on_a_processor_are_planned_within_a_fifth_of_what_was_measured(
+    facts: ModelFacts, tokens: int, measured_ms: float
+) -> None:
+    time = on_processor(facts, read_gbps=60, prompt=tokens).time
+    assert time.prefill.planned_ms == pytest.approx(measured_ms, rel=0.2)
 
 
 def test_a_processor_is_planned_with_what_was_measured_on_it() -> None:
