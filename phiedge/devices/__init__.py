@@ -5,6 +5,8 @@ is looked up. Figures about the machine at hand are measured, by modules that ar
 
     host.py    what this machine is      read_bandwidth.py   how fast it reads memory
     work.py    what a run has to do      roofline.py         the least time that this can take
+    probe/     which device this is      telemetry/          what happens to it meanwhile
+    doctor/    what makes it slow        planning/           what fits a device, and how fast it would be there
 """
 
 from phiedge.devices.catalogue import aliases, catalogue, find

@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 PUBLISHED = Path(__file__).parents[1] / "published.toml"
-FAMILIES = ("compiled", "vllm", "llama.cpp", "onnxruntime")
+FAMILIES = ("compiled", "vllm", "llama.cpp")
 ARITHMETICS = ("fp16", "int8", "fp8", "nvfp4")
 _CACHE_BYTES = 2  # of one number in a cache: all rows are of FP16 caches
 

@@ -28,6 +28,12 @@ def test_every_row_has_a_source_that_can_be_opened_and_reached_no_more_than_its_
         assert 0 < row.share <= 1
 
 
+def test_nothing_is_declared_that_no_row_uses(document: dict[str, Any]) -> None:
+    every = document["decode"] + document["prefill"]
+    for kind, key in (("sources", "source"), ("models", "model"), ("cards", "device"), ("formats", "format")):
+        assert set(document[kind]) <= {row.get(key) for row in every}
+
+
 @pytest.mark.parametrize(
     ("device", "model", "engine", "share"),
     [
