@@ -19,6 +19,8 @@ structured sparsity, in TFLOPS (INT8: TOPS); FP16 and FP8 of GeForce cards are w
 bandwidth in GB/s. `cpu` is the machine that phiedge runs on, and has no figures until it is measured.
 
 A name or an alias is what goes after `--target`. An unknown name is an error that says what is near it.
+`phiedge devices probe` says which of them a machine is ([probe and doctor](doctor.md)), `phiedge plan` how fast they
+would be ([plan](plan.md)).
 """
 
 _ALIASES = """\
