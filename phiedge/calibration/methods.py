@@ -1,0 +1,112 @@
+"""One linear: every method that was asked for, and the one that loses least on rows that no method saw."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor
+
+
+from phiedge.calibration.gptq import Feedback, quantise_gptq
+from phiedge.calibration.grouped import COVERING, Grouped, round_to_nearest
+from phiedge.calibration.smoothing import Pool, Smoothing, each_column, search_smoothing
+from phiedge.calibration.statistics import InputStatistics
+from phiedge.errors import UsageError
+
+Method: TypeAlias = Literal["rtn", "clip", "awq", "gptq", "awq+gptq"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Which `methods` compete for each linear, and the format that they fill."""
+
+    methods: tuple[Method, ...] = METHODS
+    group_size: int = 128
+    bits: int = 4
+
+    def __post_init__(self) -> None:
+        unknown = [method for method in self.methods if method not in METHODS]
+        if unknown or not self.methods:
+            raise UsageError(f"there is no method {unknown or 'at all'}", remedy=f"use some of {', '.join(METHODS)}")
+
+    @property
+    def needs_gram(self) -> bool:
+        return any("gptq" in method for method in self.methods)
+
+    @property
+    def needs_smoothing(self) -> bool:
+        return any("awq" in method for method in self.methods)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """What became of one linear: codes for its smoothed weight, and what each method lost.
+
+    `errors`: |X (W - Q)^T|^2 / |X W^T|^2 over the held rows X, by method. `smoothing` is all ones where the chosen
+    method does not smooth; it is not in the codes' favour any more once it is folded upstream.
+    """
+
+    method: Method
+    quantised: Grouped
+    smoothing: Smoothing
+    errors: Mapping[Method, float]
+
+
+def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, pool: Pool = each_column) -> Chosen:
+    """Quantise `weight: [n, K]` float32 by every method of `settings` and keep the best."""
+    importance = inputs.square / max(inputs.weight, 1e-12)
+    none = Smoothing(factors=torch.ones(weight.shape[1]), alpha=0.0)
+    smoothing = none
+    if settings.needs_smoothing:
+        smoothing = search_smoothing(
+            weight,
+            inputs.searched,
+            inputs.absolute / max(inputs.weight, 1e-12),
+            importance,
+            group_size=settings.group_size,
+            bits=settings.bits,
+            pool=pool,
+        )
+    feedback = None
+    if settings.needs_gram:
+        assert inputs.gram is not None
+        feedback = Feedback.of(inputs.gram, told=inputs.told)
+        inputs.gram = None  # a gigabyte
+    held = inputs.held
+    reference = float((held @ weight.T).square().sum())
+    errors: dict[Method, float] = {}
+    best: tuple[Method, Grouped] | None = None
+    for method in settings.methods:
+        factors = smoothing.factors if "awq" in method else none.factors
+        quantised = _quantise(method, weight, factors, importance, feedback, settings)
+        errors[method] = _error(weight, quantised, factors, held) / max(reference, 1e-30)
+        if best is None or errors[method] < errors[best[0]]:
+            best = method, quantised
+    assert best is not None
+    return Chosen(
+        method=best[0],
+        quantised=best[1],
+        smoothing=smoothing if "awq" in best[0] else none,
+        errors=errors,
+    )
+
+
+def _quantise(
+    method: Method, weight: Tensor, factors: Tensor, importance: Tensor, feedback: Feedback | None, settings: Settings
+) -> Grouped:
+    group_size, bits = settings.group_size, settings.bits
+    if "gptq" in method:
+        assert feedback is not None
+        return quantise_gptq(weight, feedback, group_size=group_size, bits=bits, smoothing=factors)
+    if method == "rtn":
+        return round_to_nearest(weight, group_size=group_size, bits=bits, shrinks=COVERING)
+    return round_to_nearest(
+        weight * factors, group_size=group_size, bits=bits, importance=importance / factors.square()
+    )
+
+
+def _error(weight: Tensor, quantised: Grouped, factors: Tensor, rows: Tensor) -> float:
+    difference = quantised.dequantise().div_(factors).sub_(weight)
+    return float((rows @ difference.T).square().sum())
