@@ -1,4 +1,4 @@
-"""What calibration leaves of one layer: folded norms, codes and scales of its linears, and the factors that were folded.
+"""What calibration leaves of one layer: folded norms, codes and scales of its linears, and the factors folded away.
 
 One safetensors file per layer, written whole or not at all. Every format that engines want is another order of the same
 codes and scales.
@@ -32,7 +32,7 @@ class LinearReport:
     of the median column.
     """
 
-    linear: str
+    linear: Linear
     method: str
     alpha: float
     errors: Mapping[str, float]

@@ -16,7 +16,7 @@ import numpy as np
 from phiedge.bundle import FileEntry
 from phiedge.calibration.artefact import LayerArtefact
 from phiedge.calibration.decoder_layer import LINEARS, Linear, linear_name, norm_names
-from phiedge.calibration.folding import Folding
+from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.calibration.streaming import Calibration
 from phiedge.errors import ExportError
@@ -85,8 +85,8 @@ class CalibratedQuantiser:
         return quantised, RowErrors.between(self._folded(weight.float32(), linear, artefact, rows), quantised)
 
     def _folded(self, values: Float32, linear: Linear, artefact: LayerArtefact, rows: slice) -> Float32:
-        folded = values * artefact.factors[linear].numpy()
-        downstream: dict[Linear, Linear] = {"qkv": "o", "gate_up": "down"}
+        folded: Float32 = values * artefact.factors[linear].numpy()
+        downstream = dict(PAIRS)
         if linear in downstream:
             below = downstream[linear]
             factors = self._folding.upstream_rows(below, artefact.factors[below])

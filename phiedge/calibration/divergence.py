@@ -1,4 +1,4 @@
-"""How far the quantised decoder has come from the original: next-token distributions on held-out rows, by kind of row."""
+"""How far the quantised decoder is from the original: next-token distributions on held-out rows, by kind of row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

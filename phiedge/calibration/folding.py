@@ -1,10 +1,10 @@
 """Where the factors of smoothing go: into whatever makes a linear's inputs, in the fused layout of the checkpoint.
 
-    linear    its inputs come from                      so 1 / factor goes into
-    qkv       the norm before the attention             that norm's weight
-    o         values, mixed over positions by attention the rows of V in qkv; heads that share V share factors
-    gate_up   the norm before the gated MLP             that norm's weight
-    down      silu(gate) * up                           the rows of up in gate_up
+linear    its inputs come from                      so 1 / factor goes into
+qkv       the norm before the attention             that norm's weight
+o         values, mixed over positions by attention the rows of V in qkv; heads that share V share factors
+gate_up   the norm before the gated MLP             that norm's weight
+down      silu(gate) * up                           the rows of up in gate_up
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,8 @@ from torch import Tensor
 from phiedge.calibration.decoder_layer import Linear, linear_name, norm_names
 from phiedge.calibration.smoothing import Pool, each_column
 from phiedge.exporters.config import ModelConfig
+
+PAIRS: tuple[tuple[Linear, Linear], ...] = (("qkv", "o"), ("gate_up", "down"))  # whose rows make whose inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +51,10 @@ class Folding:
         folded = {name: tensors[name] for name in (*names.values(), *norm_names(layer))}
         for linear, name in names.items():
             folded[name] = folded[name] * factors[linear]
-        for norm, linear in zip(norm_names(layer), ("qkv", "gate_up"), strict=True):
-            folded[norm] = folded[norm] / factors[linear]
-        for upstream, linear in (("qkv", "o"), ("gate_up", "down")):
+        attention, mlp = norm_names(layer)
+        folded[attention] = folded[attention] / factors["qkv"]
+        folded[mlp] = folded[mlp] / factors["gate_up"]
+        for upstream, linear in PAIRS:
             rows = self.upstream_rows(linear, factors[linear])
             folded[names[upstream]] = folded[names[upstream]] * rows[:, None]
         return folded

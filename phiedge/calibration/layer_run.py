@@ -1,5 +1,6 @@
-"""One decoder layer: its linears are quantised in the order of the forward pass, each on inputs that the ones before it,
-already quantised, give it.
+"""One decoder layer: its linears are quantised in the order of the forward pass, each on the inputs that it will have.
+
+Those are what the linears before it give when they are quantised already.
 
 Every sample goes through the layer once. Between two linears its rows wait in a file, so that memory holds one weight,
 one Gram matrix and the rows of one sample.
@@ -24,7 +25,7 @@ from phiedge.calibration.decoder_layer import (
     norm_names,
     read_tensor,
 )
-from phiedge.calibration.folding import Folding
+from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.grouped import Grouped
 from phiedge.calibration.methods import Chosen, Settings, choose_codes
 from phiedge.calibration.row_file import RowFile
@@ -126,8 +127,7 @@ class LayerRun:
         """The codes with what `o` and `down` need of the rows before them, which goes into scales alone."""
         folding = Folding(config=self.source.config)
         codes: dict[Linear, Grouped] = {linear: found.quantised for linear, found in chosen.items()}
-        pairs: tuple[tuple[Linear, Linear], ...] = (("qkv", "o"), ("gate_up", "down"))
-        for upstream, linear in pairs:
+        for upstream, linear in PAIRS:
             if chosen[linear].smoothing.alpha:
                 rows = folding.upstream_rows(linear, chosen[linear].smoothing.factors)
                 codes[upstream] = codes[upstream].with_rows_times(rows)
@@ -147,7 +147,7 @@ def _report(linear: Linear, codes: Chosen, inputs: InputStatistics) -> LinearRep
         linear=linear,
         method=codes.method,
         alpha=codes.smoothing.alpha,
-        errors=dict(codes.errors),
+        errors={str(method): error for method, error in codes.errors.items()},
         largest_input=float(inputs.largest.max()),
         outliers=tuple(int(column) for column in order if float(inputs.largest[column]) > limit),
     )

@@ -7,7 +7,6 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-
 from phiedge.calibration.gptq import Feedback, quantise_gptq
 from phiedge.calibration.grouped import COVERING, Grouped, round_to_nearest
 from phiedge.calibration.smoothing import Pool, Smoothing, each_column, search_smoothing

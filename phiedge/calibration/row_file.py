@@ -6,13 +6,15 @@ keeps in memory what it has room for.
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_RAW = {torch.float32: np.dtype("<f4"), torch.bfloat16: np.dtype("<i2")}
+_RAW: dict[torch.dtype, np.dtype[Any]] = {torch.float32: np.dtype("<f4"), torch.bfloat16: np.dtype("<i2")}
 
 
 class RowFile:
@@ -62,5 +64,5 @@ class RowFile:
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
         self.path.replace(path)
-        lengths = [stop - first for first, stop in zip(self._starts, self._starts[1:], strict=False)]
+        lengths = [stop - first for first, stop in pairwise(self._starts)]
         return RowFile(path, lengths, self._width, self._dtype)

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,4 @@ def _draw(weights: Sequence[NDArray[Any]], count: int) -> list[NDArray[np.int64]
     count = min(count, int((flat > 0).sum()))
     chosen = np.sort(np.random.default_rng(_SEED).choice(flat.size, count, replace=False, p=flat / flat.sum()))
     bounds = np.cumsum([0, *map(len, weights)])
-    return [
-        chosen[(chosen >= first) & (chosen < stop)] - first for first, stop in zip(bounds, bounds[1:], strict=False)
-    ]
+    return [chosen[(chosen >= first) & (chosen < stop)] - first for first, stop in pairwise(bounds)]

@@ -102,8 +102,6 @@ def _take_up(directory: Path, key: str) -> None:
         note.write_text(key, encoding="utf-8")
 
 
-def _key(
-    fingerprint: Mapping[str, str], samples: Sequence[Sample], settings: Settings, compute: torch.dtype
-) -> str:
+def _key(fingerprint: Mapping[str, str], samples: Sequence[Sample], settings: Settings, compute: torch.dtype) -> str:
     told = [_ALGORITHM, torch.__version__, dict(fingerprint), digest_of(samples), asdict(settings), str(compute)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

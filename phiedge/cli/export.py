@@ -53,7 +53,12 @@ def export(
     ] = "auto",
     calibration: Annotated[
         str,
-        typer.Option("--calibration", metavar="NAME", help="none: round int4 weights to nearest."),
+        typer.Option(
+            "--calibration",
+            metavar="DATA",
+            help="What int4 weights are fitted to: none (round to nearest), builtin (generated pictures and texts), or "
+            "a FILE.jsonl with your own.",
+        ),
     ] = "none",
     max_context: Annotated[
         int | None,

@@ -3,12 +3,15 @@
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from phiedge.calibration.artefact import LayerReport
+from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
+from phiedge.calibration.decoder_layer import linear_name
 from phiedge.calibration.methods import Settings
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.calibration.streaming import Calibration, calibrate
@@ -20,6 +23,7 @@ from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilde
 from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
+ROUNDED = "rtn"  # what is not calibrated: the head
 FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
 _DIGITS = 6
 
@@ -35,13 +39,55 @@ def check_calibration(calibration: str, plan: PrecisionPlan) -> None:
         )
     if calibration != BUILTIN and not Path(calibration).is_file():
         raise UsageError(
-            f"there is no calibration {calibration!r}", remedy="--calibration builtin, none, or a FILE.jsonl that is there"
+            f"there is no calibration {calibration!r}",
+            remedy="--calibration builtin, none, or a FILE.jsonl that is there",
         )
 
 
 def calibration_directory(output: Path) -> Path:
     """Where the artefacts for a bundle lie until it is written; what was killed goes on from there."""
     return output.resolve().with_name(f".{output.resolve().name}.calibration")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A calibration for one export: what the export reads weights through, and what its report says."""
+
+    calibration: Calibration
+    model: CalibrationSource
+    samples: Sequence[Sample]
+    data: str
+
+    def source(self) -> FoldedSource:
+        """The model with folded norms."""
+        return FoldedSource(self.model, self.calibration)
+
+    def quantiser(self) -> CalibratedQuantiser:
+        """The codes."""
+        return CalibratedQuantiser(self.calibration, self.model.config)
+
+    def add_to(self, report: dict[str, Any]) -> None:
+        """Say in `quantization.json` which method was chosen where, what each lost, and what the model lost."""
+        layers = [self.calibration.layer(index).report for index in range(self.calibration.layers)]
+        methods = {
+            linear_name(layer.layer, linear.linear): linear.method for layer in layers for linear in layer.linears
+        }
+        report["method"] = METHOD
+        for tensor in report["tensors"]:
+            tensor["method"] = methods.get(tensor["name"], ROUNDED)
+        kinds = Counter(int(kind) for sample in self.samples for kind in sample.kinds)
+        report["calibration"] = {
+            "data": self.data,
+            "samples": len(self.samples),
+            "held_out": sum(sample.held_out for sample in self.samples),
+            "rows": {kind.name.lower(): kinds[kind.value] for kind in Kind},
+            "divergence": {name: asdict(found) for name, found in self.calibration.divergence.items()},
+            "layers": [_told(layer) for layer in layers],
+        }
+
+    def remove(self) -> None:
+        """Remove the artefacts: the bundle has what was in them."""
+        shutil.rmtree(self.calibration.directory)
 
 
 def calibrate_for_export(
@@ -52,7 +98,7 @@ def calibrate_for_export(
     *,
     max_context: int,
     progress: Progress = silent,
-) -> tuple[Calibration, Sequence[Sample]]:
+) -> Calibrated:
     """Calibrate the decoder's linears for `plan`. Raises `InputError` for examples that cannot be used."""
     assert plan.group_size is not None
     assert plan.decoder_bits is not None
@@ -76,36 +122,15 @@ def calibrate_for_export(
         compute=compute,
         progress=progress,
     )
-    return calibrated, samples
+    data = BUILTIN if calibration == BUILTIN else Path(calibration).name
+    return Calibrated(calibration=calibrated, model=source, samples=samples, data=data)
 
 
-def calibration_report(calibration: Calibration, samples: Sequence[Sample], told: str) -> dict[str, Any]:
-    """What `quantization.json` says: per layer the methods, what each lost, and what became of the held-out rows."""
-    kinds = Counter(int(kind) for sample in samples for kind in sample.kinds)
-    layers = []
-    for index in range(calibration.layers):
-        layer = asdict(calibration.layer(index).report)
-        del layer["seconds"]  # it is not a property of the bundle
-        layers.append(_short(layer))
-    return {
-        "data": told if told == BUILTIN else "file",
-        "samples": len(samples),
-        "held_out": sum(sample.held_out for sample in samples),
-        "rows": {kind.name.lower(): kinds[kind.value] for kind in Kind},
-        "divergence": {name: asdict(found) for name, found in calibration.divergence.items()},
-        "layers": layers,
-    }
-
-
-def methods_by_name(calibration: Calibration) -> dict[str, str]:
-    """The method that was chosen for each calibrated tensor."""
-    from phiedge.calibration.decoder_layer import linear_name
-
-    return {
-        linear_name(layer, linear.linear): linear.method  # type: ignore[arg-type]
-        for layer in range(calibration.layers)
-        for linear in calibration.layer(layer).report.linears
-    }
+def _told(layer: LayerReport) -> dict[str, Any]:
+    """A layer's report without what is not a property of the weights, with numbers to six digits."""
+    told: dict[str, Any] = _short(asdict(layer))
+    del told["seconds"]
+    return told
 
 
 def _require_space(parent: Path, source: CalibrationSource, samples: Sequence[Sample], compute: torch.dtype) -> None:
@@ -118,7 +143,8 @@ def _require_space(parent: Path, source: CalibrationSource, samples: Sequence[Sa
     free_bytes = shutil.disk_usage(parent).free
     if needed_bytes > free_bytes:
         raise ExportError(
-            f"calibration needs {needed_bytes / 1e6:,.0f} MB beside the bundle, {parent} has {free_bytes / 1e6:,.0f} MB",
+            f"calibration needs {needed_bytes / 1e6:,.0f} MB beside the bundle, "
+            f"{parent} has {free_bytes / 1e6:,.0f} MB free",
             remedy="free some space, give fewer examples, or write the bundle elsewhere with -o",
         )
 

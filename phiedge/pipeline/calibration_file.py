@@ -1,6 +1,6 @@
 """`--calibration FILE.jsonl`: one JSON object per line, a question with what a good model says to it.
 
-    {"prompt": "What does the ticket cost?", "images": ["kiosk.png"], "answer": "2.40", "thinking": "...", "think": "on"}
+    {"prompt": "What is the price?", "images": ["kiosk.png"], "answer": "2.40", "thinking": "...", "think": "on"}
 
 Only `prompt` must be there. Paths of pictures start at the directory of the file. `thinking` and `answer` are best what
 the model itself said; `think` ("auto", "on", "off") says how it was asked. Every line is checked before any is run.
@@ -39,7 +39,7 @@ def read_examples(path: Path) -> list[Example]:
     ]
     if len(examples) < HELD_OUT_EVERY:
         raise InputError(
-            f"{path} has {len(examples)} examples, at least {HELD_OUT_EVERY} are needed: one of {HELD_OUT_EVERY} judges",
+            f"{path} has {len(examples)} examples, at least {HELD_OUT_EVERY} are needed, of which one judges",
             remedy="give 64 or more",
         )
     return examples

@@ -31,7 +31,7 @@ class CalibrationSource(ModelSource, TensorReader, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A question, and what a good model says: its thought, where it thinks, and its answer. `told` names it in errors."""
+    """A question and what a good model says: its thought, if it thinks, and its answer. `told` names it in errors."""
 
     told: str
     prompt: str
@@ -112,7 +112,9 @@ class SampleBuilder:
         return loaded
 
 
-def _rows(plan: RowPlan) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int8]]]:
+def _rows(
+    plan: RowPlan,
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int8]]]:
     tokens = np.full(plan.length, VISUAL, np.int64)
     kinds = np.full(plan.length, Kind.VISUAL, np.int8)
     for part in plan.rows:

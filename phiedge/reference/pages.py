@@ -12,13 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from phiedge.reference.scenes import COLOURS
 
-_WORDS = (
+_PROSE = (
     "the order was sent to your account on Monday and will arrive within three working days please keep this receipt "
     "total amount paid by card invoice number customer service open from nine until six street city country date "
     "quantity price tax item description payment due thank you for your visit table of contents section figure shows "
     "results were measured under normal conditions temperature pressure speed robot arm sensor camera battery level "
     "turn left after the station then walk two hundred metres if the door is closed press the button and wait"
-).split()
+)
+_WORDS = _PROSE.split()
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
