@@ -15,6 +15,13 @@ from phiedge.errors import UsageError
 
 Method: TypeAlias = Literal["rtn", "clip", "awq", "gptq", "awq+gptq"]
 METHODS: tuple[Method, ...] = get_args(Method)
+# What can be asked for by name; of several methods the best is taken for each linear.
+CHOICES: Mapping[str, tuple[Method, ...]] = {
+    "auto": METHODS,
+    "rtn": ("rtn", "clip"),
+    "awq": ("rtn", "clip", "awq"),
+    "gptq": ("rtn", "clip", "gptq"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,12 @@ def export(
             "a FILE.jsonl with your own.",
         ),
     ] = "none",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", metavar="NAME", help="Of calibration: auto (the best of all for each linear), rtn, awq or gptq."
+        ),
+    ] = "auto",
     max_context: Annotated[
         int | None,
         typer.Option(
@@ -108,6 +114,7 @@ def export(
         output=output,
         precision=precision,
         calibration=calibration,
+        method=method,
         max_context=max_context,
         overwrite=overwrite,
         random_seed=random_seed,

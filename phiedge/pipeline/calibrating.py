@@ -12,7 +12,7 @@ import torch
 from phiedge.calibration.artefact import LayerReport
 from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
 from phiedge.calibration.decoder_layer import linear_name
-from phiedge.calibration.methods import Settings
+from phiedge.calibration.methods import CHOICES, Settings
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.errors import ExportError, UsageError
@@ -28,9 +28,15 @@ FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type tha
 _DIGITS = 6
 
 
-def check_calibration(calibration: str, plan: PrecisionPlan) -> None:
+def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> None:
     """Refuse what cannot be calibrated, before anything is read. Raises `UsageError`."""
+    if method not in CHOICES:
+        raise UsageError(f"there is no method {method!r}", remedy=f"use one of {', '.join(CHOICES)}")
     if calibration == NONE:
+        if method != "auto":
+            raise UsageError(
+                f"--method {method} needs data to go by", remedy="--calibration builtin or FILE.jsonl, or no method"
+            )
         return
     if plan.decoder_bits is None:
         raise UsageError(
@@ -96,6 +102,7 @@ def calibrate_for_export(
     calibration: str,
     directory: Path,
     *,
+    method: str = "auto",
     max_context: int,
     progress: Progress = silent,
 ) -> Calibrated:
@@ -116,7 +123,7 @@ def calibrate_for_export(
     calibrated = calibrate(
         source,
         samples,
-        Settings(group_size=plan.group_size, bits=plan.decoder_bits),
+        Settings(methods=CHOICES[method], group_size=plan.group_size, bits=plan.decoder_bits),
         directory,
         fingerprint=source.fingerprint(),
         compute=compute,

@@ -45,6 +45,7 @@ def export(
     output: Path,
     precision: str = "auto",
     calibration: str = "none",
+    method: str = "auto",
     max_context: int | None = None,
     overwrite: bool = False,
     random_seed: int | None = None,
@@ -54,7 +55,8 @@ def export(
     """Export `model` ("reference", a checkpoint directory or a Hub id) for the device `target` into `output`.
 
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
-    for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`). An
+    for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
+    `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`). An
     existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With `random_seed` the
     weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is told what a
     person should know that is not about the bundle: that an unfinished one had to be thrown away.
@@ -63,7 +65,7 @@ def export(
     """
     device = find(target)
     # What does not exist is refused before a checkpoint is opened.
-    check_calibration(calibration, choose_precision(precision, sm=device.sm_number).plan)
+    check_calibration(calibration, method, choose_precision(precision, sm=device.sm_number).plan)
     with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
         source.check()
         _check_prompts(source)
@@ -77,6 +79,7 @@ def export(
                 choice.plan,
                 calibration,
                 calibration_directory(output),
+                method=method,
                 max_context=max_context,
                 progress=progress,
             )
