@@ -9,10 +9,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -22,6 +23,7 @@ from phiedge.errors import ExportError
 from phiedge.exporters.quantised import QuantisedWeight
 
 _VERSION = "1"
+Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class LinearReport:
     of the median column.
     """
 
-    linear: Linear
+    linear: Linear | Literal["head"]
     method: str
     alpha: float
     errors: Mapping[str, float]
@@ -66,31 +68,78 @@ class LayerArtefact:
 
     def save(self, path: Path, key: str) -> None:
         """Write it under the name `path`, all at once; `key` says what it was made from."""
-        arrays: dict[str, np.ndarray[Any, Any]] = {
+        arrays: dict[str, Array] = {
             "norm.input": self.norms[0].numpy(),
             "norm.post_attention": self.norms[1].numpy(),
         }
-        some = next(iter(self.weights.values()))
         for linear in LINEARS:
-            arrays[f"{linear}.packed"] = self.weights[linear].packed
-            arrays[f"{linear}.scales"] = self.weights[linear].scales.astype(np.float16)
+            arrays |= _arrays(linear, self.weights[linear])
             arrays[f"{linear}.factors"] = self.factors[linear].numpy()
-        metadata = {
-            "version": _VERSION,
-            "key": key,
-            "bits": str(some.bits),
-            "group_size": str(some.group_size),
-            "report": json.dumps(asdict(self.report)),
-        }
-        part = path.with_name(path.name + ".part")
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        _write(path, key, self.weights["qkv"], arrays, asdict(self.report))
 
     @staticmethod
     def load(path: Path, key: str) -> "LayerArtefact":
         """Read what `save` wrote. Raises `ExportError` for a file of another key or that is none."""
+        stored = _Stored.read(path, key)
+        return LayerArtefact(
+            norms=(
+                torch.from_numpy(stored.arrays["norm.input"]),
+                torch.from_numpy(stored.arrays["norm.post_attention"]),
+            ),
+            weights={linear: stored.weight(linear) for linear in LINEARS},
+            factors={linear: torch.from_numpy(stored.arrays[f"{linear}.factors"]) for linear in LINEARS},
+            report=_report(stored.report),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadArtefact:
+    """The head, where it has 4 bits; its inputs are not smoothed."""
+
+    weight: QuantisedWeight
+    report: LinearReport
+
+    def save(self, path: Path, key: str) -> None:
+        """As `LayerArtefact.save`."""
+        _write(path, key, self.weight, _arrays("head", self.weight), asdict(self.report))
+
+    @staticmethod
+    def load(path: Path, key: str) -> "HeadArtefact":
+        """As `LayerArtefact.load`."""
+        stored = _Stored.read(path, key)
+        return HeadArtefact(weight=stored.weight("head"), report=_linear_report(stored.report))
+
+
+def _arrays(name: str, weight: QuantisedWeight) -> dict[str, Array]:
+    return {f"{name}.packed": weight.packed, f"{name}.scales": weight.scales.astype(np.float16)}
+
+
+def _write(path: Path, key: str, some: QuantisedWeight, arrays: Mapping[str, Array], report: dict[str, Any]) -> None:
+    metadata = {
+        "version": _VERSION,
+        "key": key,
+        "bits": str(some.bits),
+        "group_size": str(some.group_size),
+        "report": json.dumps(report),
+    }
+    part = path.with_name(path.name + ".part")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What a file of artefacts holds."""
+
+    arrays: Mapping[str, Array]
+    bits: int
+    group_size: int
+    report: dict[str, Any]
+
+    @staticmethod
+    def read(path: Path, key: str) -> "_Stored":
         try:
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata() or {}
@@ -99,23 +148,25 @@ class LayerArtefact:
             raise ExportError(f"{path} cannot be read: {error}", remedy="remove it and calibrate again") from error
         if metadata.get("version") != _VERSION or metadata.get("key") != key:
             raise ExportError(f"{path} was calibrated for something else", remedy="remove it and calibrate again")
-        weights: dict[Linear, QuantisedWeight] = {
-            linear: QuantisedWeight(
-                packed=arrays[f"{linear}.packed"],
-                scales=arrays[f"{linear}.scales"].astype(np.float32),
-                bits=int(metadata["bits"]),
-                group_size=int(metadata["group_size"]),
-            )
-            for linear in LINEARS
-        }
-        return LayerArtefact(
-            norms=(torch.from_numpy(arrays["norm.input"]), torch.from_numpy(arrays["norm.post_attention"])),
-            weights=weights,
-            factors={linear: torch.from_numpy(arrays[f"{linear}.factors"]) for linear in LINEARS},
-            report=_report(json.loads(metadata["report"])),
+        return _Stored(
+            arrays=arrays,
+            bits=int(metadata["bits"]),
+            group_size=int(metadata["group_size"]),
+            report=json.loads(metadata["report"]),
+        )
+
+    def weight(self, name: str) -> QuantisedWeight:
+        return QuantisedWeight(
+            packed=self.arrays[f"{name}.packed"],
+            scales=self.arrays[f"{name}.scales"].astype(np.float32),
+            bits=self.bits,
+            group_size=self.group_size,
         )
 
 
+def _linear_report(stored: dict[str, Any]) -> LinearReport:
+    return LinearReport(**stored | {"outliers": tuple(stored["outliers"])})
+
+
 def _report(stored: dict[str, Any]) -> LayerReport:
-    linears = tuple(LinearReport(**linear | {"outliers": tuple(linear["outliers"])}) for linear in stored["linears"])
-    return LayerReport(**stored | {"linears": linears})
+    return LayerReport(**stored | {"linears": tuple(_linear_report(linear) for linear in stored["linears"])})

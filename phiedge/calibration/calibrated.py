@@ -17,6 +17,7 @@ from phiedge.bundle import FileEntry
 from phiedge.calibration.artefact import LayerArtefact
 from phiedge.calibration.decoder_layer import LINEARS, Linear, linear_name, norm_names
 from phiedge.calibration.folding import PAIRS, Folding
+from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.calibration.streaming import Calibration
 from phiedge.errors import ExportError
@@ -51,7 +52,7 @@ class Artefacts:
 
 
 class CalibratedQuantiser:
-    """Hands out the codes of a calibration; what it does not hold (the head) is rounded to nearest."""
+    """Hands out the codes of a calibration; what it does not hold is rounded to nearest."""
 
     def __init__(self, calibration: Calibration, config: ModelConfig) -> None:
         self._artefacts = Artefacts(calibration)
@@ -59,6 +60,7 @@ class CalibratedQuantiser:
         self._places: dict[str, tuple[int, Linear]] = {
             linear_name(layer, linear): (layer, linear) for layer in range(calibration.layers) for linear in LINEARS
         }
+        self._head = calibration.head() if calibration.has_head else None
         self._others = RoundToNearest()
 
     @property
@@ -67,31 +69,40 @@ class CalibratedQuantiser:
 
     def quantise(self, weight: StoredRows, *, bits: int, group_size: int) -> tuple[QuantisedWeight, RowErrors]:
         """The codes of some rows, and their distance from the folded weights."""
+        if weight.name == HEAD and self._head is not None:
+            quantised = _rows(self._head.weight, weight, bits, group_size)
+            return quantised, RowErrors.between(weight.float32(), quantised)
         if weight.name not in self._places:
             return self._others.quantise(weight, bits=bits, group_size=group_size)
         layer, linear = self._places[weight.name]
         artefact = self._artefacts.layer(layer)
-        whole = artefact.weights[linear]
-        if (whole.bits, whole.group_size) != (bits, group_size):
-            raise ExportError(
-                f"{weight.name} was calibrated with {whole.bits} bits in groups of {whole.group_size}, "
-                f"the export wants {bits} bits in groups of {group_size}",
-                remedy="calibrate again for this target",
-            )
-        rows = slice(weight.first_row, weight.first_row + weight.values.shape[0])
-        quantised = QuantisedWeight(
-            packed=whole.packed[rows], scales=whole.scales[rows], bits=bits, group_size=group_size
-        )
-        return quantised, RowErrors.between(self._folded(weight.float32(), linear, artefact, rows), quantised)
+        quantised = _rows(artefact.weights[linear], weight, bits, group_size)
+        return quantised, RowErrors.between(self._folded(weight, linear, artefact), quantised)
 
-    def _folded(self, values: Float32, linear: Linear, artefact: LayerArtefact, rows: slice) -> Float32:
-        folded: Float32 = values * artefact.factors[linear].numpy()
+    def _folded(self, weight: StoredRows, linear: Linear, artefact: LayerArtefact) -> Float32:
+        folded: Float32 = weight.float32() * artefact.factors[linear].numpy()
         downstream = dict(PAIRS)
         if linear in downstream:
             below = downstream[linear]
             factors = self._folding.upstream_rows(below, artefact.factors[below])
-            folded *= factors[rows].numpy()[:, None]
+            folded *= factors[_places(weight)].numpy()[:, None]
         return folded
+
+
+def _rows(whole: QuantisedWeight, weight: StoredRows, bits: int, group_size: int) -> QuantisedWeight:
+    """The codes of the rows that are asked for, which must be asked for as they are."""
+    if (whole.bits, whole.group_size) != (bits, group_size):
+        raise ExportError(
+            f"{weight.name} was calibrated with {whole.bits} bits in groups of {whole.group_size}, "
+            f"the export wants {bits} bits in groups of {group_size}",
+            remedy="calibrate again for this target",
+        )
+    rows = _places(weight)
+    return QuantisedWeight(packed=whole.packed[rows], scales=whole.scales[rows], bits=bits, group_size=group_size)
+
+
+def _places(weight: StoredRows) -> slice:
+    return slice(weight.first_row, weight.first_row + weight.values.shape[0])
 
 
 class FoldedSource:

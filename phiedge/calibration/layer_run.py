@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from phiedge.calibration.artefact import LayerArtefact, LayerReport, LinearReport
+from phiedge.calibration.artefact import LayerArtefact, LayerReport
 from phiedge.calibration.decoder_layer import (
     LINEARS,
     LayerMath,
@@ -27,14 +27,12 @@ from phiedge.calibration.decoder_layer import (
 )
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.grouped import Grouped
+from phiedge.calibration.linear_report import report_on
 from phiedge.calibration.methods import Chosen, Settings, choose_codes
 from phiedge.calibration.row_file import RowFile
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.statistics import InputStatistics, RowRoles
 from phiedge.progress import Progress
-
-_OUTLIER = 20.0  # times the median column
-_MOST_OUTLIERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +74,7 @@ class LayerRun:
             inputs = self._statistics(step)
             codes = choose_codes(weight, inputs, self.settings, Folding(config=self.source.config).pool(step.linear))
             chosen[step.linear] = codes
-            reports.append(_report(step.linear, codes, inputs))
+            reports.append(report_on(step.linear, codes, inputs))
             del weight, inputs
             effective = codes.quantised.dequantise().div_(codes.smoothing.factors).to(self.compute)
             for i in self._each(f"layer {self.index}: {step.linear} quantised"):
@@ -138,16 +136,3 @@ class LayerRun:
             for i in range(len(self.samples)):
                 yield i
                 advance(1)
-
-
-def _report(linear: Linear, codes: Chosen, inputs: InputStatistics) -> LinearReport:
-    limit = _OUTLIER * float(inputs.largest.median())
-    order = inputs.largest.argsort(descending=True)[:_MOST_OUTLIERS]
-    return LinearReport(
-        linear=linear,
-        method=codes.method,
-        alpha=codes.smoothing.alpha,
-        errors={str(method): error for method, error in codes.errors.items()},
-        largest_input=float(inputs.largest.max()),
-        outliers=tuple(int(column) for column in order if float(inputs.largest[column]) > limit),
-    )

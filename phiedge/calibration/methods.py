@@ -1,6 +1,6 @@
 """One linear: every method that was asked for, and the one that loses least on rows that no method saw."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -15,6 +15,7 @@ from phiedge.errors import UsageError
 
 Method: TypeAlias = Literal["rtn", "clip", "awq", "gptq", "awq+gptq"]
 METHODS: tuple[Method, ...] = get_args(Method)
+_ROWS_AT_ONCE = 8192  # of a weight whose error is measured: a head has a hundred thousand
 # What can be asked for by name; of several methods the best is taken for each linear.
 CHOICES: Mapping[str, tuple[Method, ...]] = {
     "auto": METHODS,
@@ -26,11 +27,15 @@ CHOICES: Mapping[str, tuple[Method, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Which `methods` compete for each linear, and the format that they fill."""
+    """Which `methods` compete for each linear, and the format that they fill.
+
+    A head of 4 bits (`head_bits`) is calibrated, too, in the same groups; one of 8 bits, or of none, is not.
+    """
 
     methods: tuple[Method, ...] = METHODS
     group_size: int = 128
     bits: int = 4
+    head_bits: int | None = None
 
     def __post_init__(self) -> None:
         unknown = [method for method in self.methods if method not in METHODS]
@@ -81,7 +86,7 @@ def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, po
         feedback = Feedback.of(inputs.gram, told=inputs.told)
         inputs.gram = None  # a gigabyte
     held = inputs.held
-    reference = float((held @ weight.T).square().sum())
+    reference = sum(float((held @ weight[rows].T).square().sum()) for rows in _some_rows(weight))
     errors: dict[Method, float] = {}
     best: tuple[Method, Grouped] | None = None
     for method in settings.methods:
@@ -108,11 +113,19 @@ def _quantise(
         return quantise_gptq(weight, feedback, group_size=group_size, bits=bits, smoothing=factors)
     if method == "rtn":
         return round_to_nearest(weight, group_size=group_size, bits=bits, shrinks=COVERING)
-    return round_to_nearest(
-        weight * factors, group_size=group_size, bits=bits, importance=importance / factors.square()
-    )
+    smoothed = weight * factors if "awq" in method else weight
+    return round_to_nearest(smoothed, group_size=group_size, bits=bits, importance=importance / factors.square())
 
 
 def _error(weight: Tensor, quantised: Grouped, factors: Tensor, rows: Tensor) -> float:
-    difference = quantised.dequantise().div_(factors).sub_(weight)
-    return float((rows @ difference.T).square().sum())
+    error = 0.0
+    for some in _some_rows(weight):
+        part = Grouped(codes=quantised.codes[some], scales=quantised.scales[some], bits=quantised.bits)
+        difference = part.dequantise().div_(factors).sub_(weight[some])
+        error += float((rows @ difference.T).square().sum())
+    return error
+
+
+def _some_rows(weight: Tensor) -> Iterator[slice]:
+    for first in range(0, weight.shape[0], _ROWS_AT_ONCE):
+        yield slice(first, min(first + _ROWS_AT_ONCE, weight.shape[0]))

@@ -22,12 +22,11 @@ from phiedge.calibration.decoder_layer import (
 )
 from phiedge.calibration.divergence import Divergence, compare_rows
 from phiedge.calibration.first_rows import write_first_rows
+from phiedge.calibration.head_run import FINAL_NORM, HEAD
 from phiedge.calibration.row_file import RowFile
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.statistics import RowRoles
 from phiedge.progress import Progress
-
-_FINAL_NORM, _HEAD = "model.norm.weight", "lm_head.weight"
 
 
 class PassingRows:
@@ -100,7 +99,7 @@ class PassingRows:
         """How the next-token distributions compare behind the last layer, on the held-out rows, by kind of row."""
         layers = self._source.config.num_layers
         quantised, original = self.before(layers), self._original(f"original.{layers}")
-        norm = read_tensor(self._source, _FINAL_NORM)
+        norm = read_tensor(self._source, FINAL_NORM)
         math = LayerMath(config=self._source.config)
         theirs, ours, kinds = [], [], []
         for index, place in enumerate(self._held):
@@ -108,7 +107,7 @@ class PassingRows:
             theirs.append(math.normed(original.read(index)[held], norm))
             ours.append(math.normed(quantised.read(place)[held], norm))
             kinds.append(torch.from_numpy(self._samples[place].kinds)[held])
-        head = read_tensor(self._source, _HEAD).to(self._compute)
+        head = read_tensor(self._source, HEAD).to(self._compute)
         return compare_rows(torch.cat(theirs), torch.cat(ours), torch.cat(kinds), head)
 
     def _keep(self, layer: int) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
-from phiedge.calibration.artefact import LayerArtefact
+from phiedge.calibration.artefact import HeadArtefact, LayerArtefact
 from phiedge.calibration.decoder_layer import TensorReader
 from phiedge.calibration.divergence import Divergence
+from phiedge.calibration.head_run import calibrate_head
 from phiedge.calibration.layer_run import LayerRun
 from phiedge.calibration.methods import Settings
 from phiedge.calibration.passing_rows import PassingRows
@@ -25,7 +26,7 @@ from phiedge.calibration.samples import Sample, digest_of, row_roles
 from phiedge.progress import Progress, silent
 
 _ALGORITHM = "1"  # changes with whatever changes the codes
-_KEY_FILE = "calibration.json"
+_KEY_FILE, _HEAD_FILE = "calibration.json", "head.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +36,17 @@ class Calibration:
     directory: Path
     key: str
     layers: int
+    has_head: bool
     divergence: Mapping[str, Divergence]
 
     def layer(self, index: int) -> LayerArtefact:
         """The artefact of one layer."""
         return LayerArtefact.load(_artefact_path(self.directory, index), self.key)
+
+    def head(self) -> HeadArtefact:
+        """The artefact of the head, which must have one."""
+        assert self.has_head
+        return HeadArtefact.load(self.directory / _HEAD_FILE, self.key)
 
 
 @torch.no_grad()
@@ -85,7 +92,16 @@ def calibrate(
         artefact = replace(artefact, report=replace(artefact.report, relative_error=error))
         artefact.save(_artefact_path(directory, index), key)
         rows.forget(index)
-    return Calibration(directory=directory, key=key, layers=layers, divergence=rows.divergence())
+    if settings.head_bits == 4 and not (directory / _HEAD_FILE).exists():
+        head = calibrate_head(source, samples, roles, rows.before(layers), settings, progress)
+        head.save(directory / _HEAD_FILE, key)
+    return Calibration(
+        directory=directory,
+        key=key,
+        layers=layers,
+        has_head=settings.head_bits == 4,
+        divergence=rows.divergence(),
+    )
 
 
 def _artefact_path(directory: Path, layer: int) -> Path:

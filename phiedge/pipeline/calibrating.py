@@ -12,6 +12,7 @@ import torch
 from phiedge.calibration.artefact import LayerReport
 from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
 from phiedge.calibration.decoder_layer import linear_name
+from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.methods import CHOICES, Settings
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.calibration.streaming import Calibration, calibrate
@@ -23,7 +24,7 @@ from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilde
 from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
-ROUNDED = "rtn"  # what is not calibrated: the head
+ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
 FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
 _DIGITS = 6
 
@@ -76,8 +77,14 @@ class Calibrated:
         """Say in `quantization.json` which method was chosen where, what each lost, and what the model lost."""
         layers = [self.calibration.layer(index).report for index in range(self.calibration.layers)]
         methods = {
-            linear_name(layer.layer, linear.linear): linear.method for layer in layers for linear in layer.linears
+            linear_name(layer.layer, linear.linear): linear.method
+            for layer in layers
+            for linear in layer.linears
+            if linear.linear != "head"
         }
+        head = self.calibration.head().report if self.calibration.has_head else None
+        if head is not None:
+            methods[HEAD] = head.method
         report["method"] = METHOD
         for tensor in report["tensors"]:
             tensor["method"] = methods.get(tensor["name"], ROUNDED)
@@ -89,6 +96,7 @@ class Calibrated:
             "rows": {kind.name.lower(): kinds[kind.value] for kind in Kind},
             "divergence": {name: asdict(found) for name, found in self.calibration.divergence.items()},
             "layers": [_told(layer) for layer in layers],
+            "head": None if head is None else _short(asdict(head)),
         }
 
     def remove(self) -> None:
@@ -123,7 +131,12 @@ def calibrate_for_export(
     calibrated = calibrate(
         source,
         samples,
-        Settings(methods=CHOICES[method], group_size=plan.group_size, bits=plan.decoder_bits),
+        Settings(
+            methods=CHOICES[method],
+            group_size=plan.group_size,
+            bits=plan.decoder_bits,
+            head_bits=plan.lm_head_bits,
+        ),
         directory,
         fingerprint=source.fingerprint(),
         compute=compute,

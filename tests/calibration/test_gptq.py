@@ -22,7 +22,7 @@ def loss(weight: torch.Tensor, found: torch.Tensor, x: torch.Tensor) -> float:
 
 
 def by_the_book(weight: torch.Tensor, gram: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """The published algorithm on given scales, in float64: the inverse, a column at a time, from the last to the first."""
+    """The published algorithm on given scales, in float64: the inverse, one column after the other, the last first."""
     w, k = weight.double().flip(1).clone(), weight.shape[1]
     upper = torch.linalg.cholesky(torch.linalg.inv(gram.double().flip(0, 1)), upper=True)
     scales = scales.double().repeat_interleave(k // scales.shape[1], dim=1).flip(1)
