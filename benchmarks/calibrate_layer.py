@@ -9,8 +9,11 @@ trained models are correlated; that is an assumption, and what GPTQ gains depend
 
 import argparse
 import math
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,7 +31,6 @@ from phiedge.calibration.samples import Kind, Sample, row_roles
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.random_tensors import RandomTensors
 from phiedge.exporters.safetensors_file import Array, Dtype
-from phiedge.progress import silent
 from tests.support.published import PUBLISHED_CONFIG
 
 OUTLIERS, GAIN = 12, 40.0  # columns of each linear's inputs, and how much larger they are
@@ -124,7 +126,7 @@ def main() -> None:
             settings=Settings(methods=methods, group_size=options.group_size),
             compute=getattr(torch, options.compute),
             directory=directory,
-            progress=silent,
+            progress=_Told(),
         )
         begun = time.perf_counter()
         artefact = run.run(before, RowFile(directory / "after", lengths, config.hidden_size))
@@ -142,6 +144,15 @@ def main() -> None:
     }
     settings = {key: getattr(options, key) for key in ("method", "samples", "rows", "group_size", "compute")}
     publish(f"calibrate-layer-{options.method}", settings, found, keep=options.keep)
+
+
+class _Told:
+    """Progress as lines with the time, on stderr: where a layer's time goes."""
+
+    @contextmanager
+    def task(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        print(f"{time.process_time():8.1f} s of CPU {time.perf_counter():8.1f} s: {name}", file=sys.stderr, flush=True)
+        yield lambda count: None
 
 
 def _sample(place: int, rows: int) -> Sample:

@@ -1,8 +1,8 @@
 """Codes and scales as torch tensors while they are being chosen, and the scales that lose least.
 
 A group's scale covers its largest weight, or clips it: a somewhat smaller scale resolves the many small weights better
-and cuts the few large ones. Which is better depends on how much the inputs of each weight vary, its `importance`. All
-scales are rounded to float16 *before* codes are chosen, as in `int4.py`.
+and cuts the few large ones. Which is better depends on the inputs: what an error costs is its `importance`. All scales
+are rounded to float16 *before* codes are chosen, as in `int4.py`.
 """
 
 from collections.abc import Sequence
@@ -79,12 +79,13 @@ def choose_scales(
 ) -> Tensor:
     """Scales [n, K / group_size] for `weight: [n, K]`, each the best of its covering scale times `shrinks`.
 
-    Best is the least sum of squared errors, each times the `importance: [K]` of its column (None: all alike).
+    Best is the least error. `importance: [K]` weights the squares of errors by column; [K / group_size, group_size,
+    group_size] is the Gram matrix of each group's inputs, which also knows how errors add up; None: all alike.
     """
     n, k = weight.shape
     check_group_size(k, group_size)
     scales = weight.new_empty(n, k // group_size)
-    shares = None if importance is None else importance.view(-1, group_size)
+    shares = importance.view(-1, group_size) if importance is not None and importance.ndim == 1 else importance
     step = max(1, _WEIGHTS_AT_ONCE // k)
     for first in range(0, n, step):
         groups = weight[first : first + step].reshape(-1, k // group_size, group_size)
@@ -109,8 +110,13 @@ def _best_scales(groups: Tensor, shares: Tensor | None, bits: int, shrinks: Sequ
 def _errors(groups: Tensor, scales: Tensor, shares: Tensor | None, bits: int) -> Tensor:
     top = 2 ** (bits - 1)
     wide = scales[..., None]
-    difference = (groups / wide).round_().clamp_(-top, top - 1).mul_(wide).sub_(groups).square_()
-    return (difference if shares is None else difference.mul_(shares)).sum(-1)
+    difference = (groups / wide).round_().clamp_(-top, top - 1).mul_(wide).sub_(groups)
+    if shares is None:
+        return difference.square_().sum(-1)
+    if shares.ndim == 2:
+        return difference.square_().mul_(shares).sum(-1)
+    added_up = torch.bmm(difference.transpose(0, 1), shares).transpose(0, 1)
+    return added_up.mul_(difference).sum(-1)
 
 
 def round_to(weight: Tensor, scales: Tensor, bits: int) -> Grouped:

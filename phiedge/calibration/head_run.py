@@ -32,7 +32,12 @@ def calibrate_head(
     """Quantise the head for `rows`, which leave the last layer."""
     settings = replace(settings, methods=tuple(method for method in settings.methods if "awq" not in method))
     norm, math = read_tensor(source, FINAL_NORM), LayerMath(config=source.config)
-    inputs = InputStatistics(told="the head", columns=source.config.hidden_size, with_gram=settings.needs_gram)
+    inputs = InputStatistics(
+        told="the head",
+        columns=source.config.hidden_size,
+        group_size=settings.group_size,
+        with_gram=settings.needs_gram,
+    )
     with progress.task("inputs of the head", len(samples), "samples") as advance:
         for place, sample in enumerate(samples):
             inputs.add(math.normed(rows.read(place), norm), _of_text(sample, roles[place]), sample=sample.name)

@@ -115,7 +115,10 @@ class LayerRun:
     def _statistics(self, step: _Step) -> InputStatistics:
         columns = self.source.config.intermediate_size if step.linear == "down" else self.source.config.hidden_size
         inputs = InputStatistics(
-            told=f"layer {self.index}, {step.linear}", columns=columns, with_gram=self.settings.needs_gram
+            told=f"layer {self.index}, {step.linear}",
+            columns=columns,
+            group_size=self.settings.group_size,
+            with_gram=self.settings.needs_gram,
         )
         for i in self._each(f"layer {self.index}: inputs of {step.linear}"):
             inputs.add(step.inputs(i), self.roles[i], sample=self.samples[i].name)

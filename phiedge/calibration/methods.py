@@ -9,7 +9,7 @@ from torch import Tensor
 
 from phiedge.calibration.gptq import Feedback, quantise_gptq
 from phiedge.calibration.grouped import COVERING, Grouped, round_to_nearest
-from phiedge.calibration.smoothing import Pool, Smoothing, each_column, search_smoothing
+from phiedge.calibration.smoothing import Pool, Smoothing, divided, each_column, search_smoothing
 from phiedge.calibration.statistics import InputStatistics
 from phiedge.errors import UsageError
 
@@ -67,14 +67,14 @@ class Chosen:
 
 def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, pool: Pool = each_column) -> Chosen:
     """Quantise `weight: [n, K]` float32 by every method of `settings` and keep the best."""
-    importance = inputs.square / max(inputs.weight, 1e-12)
+    importance = inputs.importance
     none = Smoothing(factors=torch.ones(weight.shape[1]), alpha=0.0)
     smoothing = none
     if settings.needs_smoothing:
         smoothing = search_smoothing(
             weight,
             inputs.searched,
-            inputs.absolute / max(inputs.weight, 1e-12),
+            inputs.magnitudes,
             importance,
             group_size=settings.group_size,
             bits=settings.bits,
@@ -114,7 +114,7 @@ def _quantise(
     if method == "rtn":
         return round_to_nearest(weight, group_size=group_size, bits=bits, shrinks=COVERING)
     smoothed = weight * factors if "awq" in method else weight
-    return round_to_nearest(smoothed, group_size=group_size, bits=bits, importance=importance / factors.square())
+    return round_to_nearest(smoothed, group_size=group_size, bits=bits, importance=divided(importance, factors))
 
 
 def _error(weight: Tensor, quantised: Grouped, factors: Tensor, rows: Tensor) -> float:

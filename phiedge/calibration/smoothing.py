@@ -48,7 +48,7 @@ def search_smoothing(
 ) -> Smoothing:
     """The best smoothing of `weight: [n, K]` for inputs like `rows: [m, K]`, whose mean |x| are `magnitudes: [K]`.
 
-    `importance: [K]` is the mean x^2. `pool` makes the factors alike that one number upstream must stand for.
+    `importance` is their mean x x^T within groups. `pool` makes the factors alike that one number upstream stands for.
     """
     step = max(1, weight.shape[0] // _MOST_ROWS)
     some = weight[::step].contiguous()
@@ -60,7 +60,7 @@ def search_smoothing(
             some * factors,
             group_size=group_size,
             bits=bits,
-            importance=importance / factors.square(),
+            importance=divided(importance, factors),
             shrinks=_SEARCH_SHRINKS,
         )
         difference = quantised.dequantise().div_(factors).sub_(some)
@@ -74,6 +74,12 @@ def search_smoothing(
             losses[alpha] = loss(alpha)
     best = min(losses, key=losses.__getitem__)
     return Smoothing(factors=_factors(pooled, best), alpha=best)
+
+
+def divided(importance: Tensor, factors: Tensor) -> Tensor:
+    """The mean x x^T within groups [g, size, size] once inputs are divided by their `factors`."""
+    by_group = factors.view(importance.shape[0], -1)
+    return importance / (by_group[:, :, None] * by_group[:, None, :])
 
 
 def _factors(magnitudes: Tensor, alpha: float) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from phiedge.calibration.grouped import check_group_size
 from phiedge.errors import ExportError
 
 _COLUMNS_AT_ONCE = 2048  # of the Gram matrix, of which only the lower triangle is summed
@@ -25,21 +26,27 @@ class RowRoles:
 
 @dataclass(slots=True, kw_only=True)
 class InputStatistics:
-    """Sums over weighted rows x [t, K]: |x|, x^2, and x x^T where `gram` is wanted; `largest` is max |x| by column."""
+    """Sums over weighted rows x [t, K]: |x|, x x^T within each group of columns, and over all of them `with_gram`.
+
+    `largest` is max |x| by column.
+    """
 
     told: str
     columns: int
+    group_size: int
     with_gram: bool
     weight: float = 0.0
     absolute: Tensor = field(init=False)
-    square: Tensor = field(init=False)
+    group_grams: Tensor = field(init=False)
     largest: Tensor = field(init=False)
     gram: Tensor | None = field(init=False)
     _searched: list[Tensor] = field(default_factory=list)
     _held: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.absolute, self.square, self.largest = (torch.zeros(self.columns) for _ in range(3))
+        check_group_size(self.columns, self.group_size)
+        self.absolute, self.largest = torch.zeros(self.columns), torch.zeros(self.columns)
+        self.group_grams = torch.zeros(self.columns // self.group_size, self.group_size, self.group_size)
         self.gram = torch.zeros(self.columns, self.columns) if self.with_gram else None
 
     def add(self, rows: Tensor, roles: RowRoles, *, sample: str) -> None:
@@ -57,10 +64,22 @@ class InputStatistics:
             return
         self.weight += float(weights.sum())
         self.absolute.addmv_(x.abs().T, weights)
-        self.square.addmv_(x.square().T, weights)
         torch.maximum(self.largest, x.abs().amax(0), out=self.largest)
+        weighted = x * weights.sqrt()[:, None]
+        groups = weighted.view(len(x), -1, self.group_size).transpose(0, 1)
+        self.group_grams.baddbmm_(groups.transpose(1, 2), groups)
         if self.gram is not None:
-            _add_lower(self.gram, x * weights.sqrt()[:, None], rows.dtype)
+            _add_lower(self.gram, weighted, rows.dtype)
+
+    @property
+    def magnitudes(self) -> Tensor:
+        """The mean |x| by column."""
+        return self.absolute / max(self.weight, 1e-12)
+
+    @property
+    def importance(self) -> Tensor:
+        """The mean x x^T within each group [K / group_size, group_size, group_size]."""
+        return self.group_grams / max(self.weight, 1e-12)
 
     @property
     def searched(self) -> Tensor:

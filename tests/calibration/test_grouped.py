@@ -51,6 +51,20 @@ def test_an_important_column_is_kept_at_the_cost_of_the_others() -> None:
     assert float(clipped.mean()) < 0.9 * float(kept.mean())
 
 
+def test_a_gram_matrix_of_each_group_loses_less_than_its_diagonal_where_inputs_are_alike() -> None:
+    weight, common = normal(64, 128), normal(400, 1)
+    x = 0.3 * torch.randn(400, 128, generator=torch.Generator().manual_seed(1)) + common
+    gram = x.T @ x
+    blocks = torch.stack([gram[i : i + 32, i : i + 32] for i in range(0, 128, 32)])
+    losses = []
+    for importance in (gram.diagonal(), blocks):
+        scales = choose_scales(weight, importance, group_size=32, bits=4)
+        difference = round_to(weight, scales, 4).dequantise() - weight
+        by_group = [difference[:, i : i + 32] @ blocks[i // 32] * difference[:, i : i + 32] for i in range(0, 128, 32)]
+        losses.append(float(sum(part.sum() for part in by_group)))
+    assert losses[1] < 0.8 * losses[0]
+
+
 def test_a_group_of_zeros_stays_zero() -> None:
     assert not bool(round_to_nearest(torch.zeros(2, 64), group_size=32, bits=4).dequantise().any())
 

@@ -17,7 +17,7 @@ def inputs(*, gram: bool = True) -> InputStatistics:
     """Correlated inputs with outlier channels; every fourth sample is held out."""
     generator = torch.Generator().manual_seed(5)
     rotation = torch.linalg.qr(torch.randn(K, K, generator=generator))[0]
-    found = InputStatistics(told="a linear", columns=K, with_gram=gram)
+    found = InputStatistics(told="a linear", columns=K, group_size=32, with_gram=gram)
     for sample in range(8):
         x = (torch.randn(100, K, generator=generator) * torch.logspace(0, -1, K)) @ rotation
         x[:, ::40] *= 30

@@ -1,7 +1,7 @@
 import torch
 
 from phiedge.calibration.grouped import round_to_nearest
-from phiedge.calibration.smoothing import search_smoothing
+from phiedge.calibration.smoothing import divided, search_smoothing
 
 GROUPED = {"group_size": 32, "bits": 4}
 
@@ -12,13 +12,18 @@ def inputs(outliers: int) -> torch.Tensor:
     return x
 
 
+def importance(x: torch.Tensor) -> torch.Tensor:
+    groups = x.view(len(x), -1, 32).transpose(0, 1)
+    return groups.transpose(1, 2) @ groups / len(x)
+
+
 def loss(weight: torch.Tensor, x: torch.Tensor, factors: torch.Tensor) -> float:
-    quantised = round_to_nearest(weight * factors, **GROUPED, importance=x.square().mean(0) / factors.square())
+    quantised = round_to_nearest(weight * factors, **GROUPED, importance=divided(importance(x), factors))
     return float((x @ (quantised.dequantise() / factors - weight).T).square().sum())
 
 
 def search(weight: torch.Tensor, x: torch.Tensor, **more):
-    return search_smoothing(weight, x, x.abs().mean(0), x.square().mean(0), **GROUPED, **more)
+    return search_smoothing(weight, x, x.abs().mean(0), importance(x), **GROUPED, **more)
 
 
 def test_outlier_channels_are_scaled_up_and_lose_less() -> None:

@@ -14,7 +14,7 @@ def roles(weights: list[float], searched: tuple[int, ...] = (), held: tuple[int,
 
 
 def statistics(**more) -> InputStatistics:
-    return InputStatistics(told="layer 7, down", columns=6, with_gram=True, **more)
+    return InputStatistics(told="layer 7, down", columns=6, group_size=3, with_gram=True, **more)
 
 
 def test_sums_are_weighted_by_row() -> None:
@@ -24,7 +24,8 @@ def test_sums_are_weighted_by_row() -> None:
     w = torch.tensor([1, 0.5, 0, 2])[:, None]
     assert found.weight == 3.5
     torch.testing.assert_close(found.absolute, (w * x.abs()).sum(0))
-    torch.testing.assert_close(found.square, (w * x.square()).sum(0))
+    for group, columns in enumerate((slice(0, 3), slice(3, 6))):
+        torch.testing.assert_close(found.group_grams[group], x[:, columns].T @ (w * x[:, columns]))
     assert found.gram is not None
     torch.testing.assert_close(found.gram.tril(), (x.T @ (w * x)).tril())
 
