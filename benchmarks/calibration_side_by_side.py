@@ -59,7 +59,7 @@ def main() -> None:
         for name, linear, rows in cases:
             weight = read_tensor(source, name)
             for method, outcome in (
-                ours(source, samples, linear, weight, rows) | theirs(samples, weight, rows)
+                ours(source, samples, linear, weight, rows) | theirs(peers, samples, weight, rows)
             ).items():
                 into = found.setdefault(method, {"errors": {}, "seconds": 0.0})
                 into["errors"][name.removeprefix("model.layers.").removesuffix(".weight")] = outcome[0]
