@@ -22,6 +22,7 @@ from phiedge.exporters.values import StoredRows
 Linear: TypeAlias = Literal["qkv", "o", "gate_up", "down"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
 Multiply: TypeAlias = Callable[[Linear, Tensor], Tensor]
+Cached: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 _MODULES: dict[Linear, str] = {
     "qkv": "self_attn.qkv_proj",
     "o": "self_attn.o_proj",
@@ -39,6 +40,11 @@ class TensorReader(Protocol):
     def dtype(self, name: str) -> Dtype: ...
 
     def tensor(self, name: str, rows: slice | None = None) -> Array: ...
+
+
+def as_they_are(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """A cache that loses nothing."""
+    return key, value
 
 
 def read_tensor(source: TensorReader, name: str, rows: slice | None = None) -> Tensor:
@@ -68,13 +74,17 @@ class LayerMath:
         """The RMS norm."""
         return functional.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
 
-    def attended(self, qkv: Tensor) -> Tensor:
-        """Causal attention of the sequence with itself, from the fused projection [t, (heads + 2 kv) D]."""
+    def attended(self, qkv: Tensor, cached: Cached = as_they_are) -> Tensor:
+        """Causal attention of the sequence with itself, from the fused projection [t, (heads + 2 kv) D].
+
+        `cached` is what a cache makes of keys (after rotation) and values, [kv, t, D] each.
+        """
         heads, kv_heads, d = self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
         by_head = qkv.view(len(qkv), heads + 2 * kv_heads, d).transpose(0, 1)
         query, key, value = by_head[:heads], by_head[heads:-kv_heads], by_head[-kv_heads:]
         cos, sin = (table[: len(qkv)].to(qkv.dtype) for table in _tables(d, self.config.rope_theta, _rounded(len(qkv))))
         query, key = rotate_half_split(query, cos, sin), rotate_half_split(key, cos, sin)
+        key, value = cached(key, value)
         key, value = (part.repeat_interleave(heads // kv_heads, dim=0) for part in (key, value))
         attended = functional.scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)[0]
         return attended.transpose(0, 1).flatten(1)
@@ -84,9 +94,11 @@ class LayerMath:
         gate, up = gate_up.chunk(2, dim=-1)
         return functional.silu(gate) * up
 
-    def forward(self, x: Tensor, norms: tuple[Tensor, Tensor], multiply: Multiply) -> Tensor:
+    def forward(
+        self, x: Tensor, norms: tuple[Tensor, Tensor], multiply: Multiply, cached: Cached = as_they_are
+    ) -> Tensor:
         """The whole layer; `multiply` applies a linear."""
-        h = x + multiply("o", self.attended(multiply("qkv", self.normed(x, norms[0])))).to(x.dtype)
+        h = x + multiply("o", self.attended(multiply("qkv", self.normed(x, norms[0])), cached)).to(x.dtype)
         return h + multiply("down", self.gated(multiply("gate_up", self.normed(h, norms[1])))).to(x.dtype)
 
 
