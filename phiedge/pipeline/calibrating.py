@@ -16,6 +16,7 @@ from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.methods import CHOICES, Settings
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.calibration.streaming import Calibration, calibrate
+from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.pipeline.builtin_examples import builtin_examples
@@ -27,6 +28,8 @@ BUILTIN, NONE = "builtin", "none"
 ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
 FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
 _DIGITS = 6
+# Of memory: torch and one sample's rows, and for each weight of a linear its value, what it is compared with, its code.
+_BASE_BYTES, _WEIGHT_BYTES = 800_000_000, 10
 
 
 def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> None:
@@ -126,17 +129,19 @@ def calibrate_for_export(
     samples = SampleBuilder(source, max_context=max_context).build(examples)
     parameters = sum(spec.parameters for spec in config.tensors().values())
     compute = torch.float32 if parameters <= FLOAT32_PARAMETERS else torch.bfloat16
+    settings = Settings(
+        methods=CHOICES[method],
+        group_size=plan.group_size,
+        bits=plan.decoder_bits,
+        head_bits=plan.lm_head_bits,
+    )
+    _require_memory(source, settings)
     if not directory.exists():
         _require_space(directory.parent, source, samples, compute)
     calibrated = calibrate(
         source,
         samples,
-        Settings(
-            methods=CHOICES[method],
-            group_size=plan.group_size,
-            bits=plan.decoder_bits,
-            head_bits=plan.lm_head_bits,
-        ),
+        settings,
         directory,
         fingerprint=source.fingerprint(),
         compute=compute,
@@ -151,6 +156,25 @@ def _told(layer: LayerReport) -> dict[str, Any]:
     told: dict[str, Any] = _short(asdict(layer))
     del told["seconds"]
     return told
+
+
+def _require_memory(source: CalibrationSource, settings: Settings) -> None:
+    """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor."""
+    config = source.config
+    shapes = [
+        (2 * config.intermediate_size, config.hidden_size),
+        (config.hidden_size, config.intermediate_size),
+        *([(config.vocab_size, config.hidden_size)] if settings.head_bits == 4 else []),
+    ]
+    resident_bytes = _BASE_BYTES + max(
+        _WEIGHT_BYTES * rows * columns + (8 * columns**2 if settings.needs_gram else 0) for rows, columns in shapes
+    )
+    require_memory(
+        "calibration",
+        resident_bytes=resident_bytes,
+        mapped_bytes=2 * resident_bytes,
+        remedy="--method awq needs the least; or raise the limit, or export on another machine",
+    )
 
 
 def _require_space(parent: Path, source: CalibrationSource, samples: Sequence[Sample], compute: torch.dtype) -> None:
