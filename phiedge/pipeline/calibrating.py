@@ -19,6 +19,7 @@ from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError
 from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.tensors import TOWER_PREFIX
 from phiedge.pipeline.builtin_examples import builtin_examples
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
@@ -159,16 +160,22 @@ def _told(layer: LayerReport) -> dict[str, Any]:
 
 
 def _require_memory(source: CalibrationSource, settings: Settings) -> None:
-    """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor."""
+    """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor.
+
+    Before the first layer, the vision encoder in float32 with the scores of its attention.
+    """
     config = source.config
     shapes = [
         (2 * config.intermediate_size, config.hidden_size),
         (config.hidden_size, config.intermediate_size),
         *([(config.vocab_size, config.hidden_size)] if settings.head_bits == 4 else []),
     ]
-    resident_bytes = _BASE_BYTES + max(
+    of_linears = max(
         _WEIGHT_BYTES * rows * columns + (8 * columns**2 if settings.needs_gram else 0) for rows, columns in shapes
     )
+    of_vision = 4 * sum(spec.parameters for name, spec in config.tensors().items() if name.startswith(TOWER_PREFIX))
+    of_scores = 3 * 4 * config.vision_heads * config.max_num_patches**2
+    resident_bytes = _BASE_BYTES + max(of_linears, of_vision + of_scores)
     require_memory(
         "calibration",
         resident_bytes=resident_bytes,
