@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_checkpoints import FakeDims, write_checkpoint
 from phiedge.bundle import Bundle
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.errors import InputError, UsageError
@@ -51,6 +52,18 @@ def test_the_report_tells_the_method_of_each_tensor_and_what_each_lost(calibrate
 def test_a_calibrated_bundle_runs_and_verifies(calibrated) -> None:
     assert calibrated.check_files() == []
     assert read_report(calibrated)["end_to_end"]["cosine_mean"] > 0.9
+
+
+def test_for_a_gpu_the_head_of_4_bits_is_calibrated_too(examples, tmp_path) -> None:
+    dims = FakeDims(hidden_size=128, intermediate_size=256, num_hidden_layers=1)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", dims)
+    bundle = export(
+        str(checkpoint), target="rtx-4090", calibration=str(examples), method="gptq", output=tmp_path / "bundle"
+    )
+    told = read_report(bundle)
+    head = told["calibration"]["head"]
+    assert head["errors"][head["method"]] < head["errors"]["rtn"]
+    assert {row["name"]: row["method"] for row in told["tensors"]}["lm_head.weight"] == head["method"]
 
 
 def test_nothing_is_left_beside_the_bundle(calibrated) -> None:
