@@ -66,7 +66,7 @@ def main() -> None:
             agreement = compare_logits(np.concatenate(wanted), np.concatenate(logits))
             found[label] = score | {"beside fp32": asdict(agreement)} | _decoder_alone(bundle)
     settings = {"suite": SUITE, "per_task": options.per_task, "compared": options.compared, "target": options.target}
-    publish("reference-calibration", settings, found, keep=options.keep)
+    publish(f"reference-calibration-{options.target}", settings, found, keep=options.keep)
 
 
 def _decoder_alone(bundle: Bundle) -> dict[str, object]:
