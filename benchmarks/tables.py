@@ -170,7 +170,7 @@ def _calibrate_layer(results: Mapping[str, Any], settings: Mapping[str, Any]) ->
     rows: Rows = [("linear", "method", "error")]
     for linear in results["linears"]:
         rows += [(linear["linear"], method, f"{error:.5f}") for method, error in linear["errors"].items()]
-    rows.append(("the layer", f"{settings['samples']} × {settings['rows']} rows", f"{results['seconds']} s"))
+    rows.append(("the layer", f"{settings['samples']} samples of {settings['rows']} rows", f"{results['seconds']} s"))
     return [*rows, ("", "peak resident memory", f"{results['peak_rss_gib']:.2f} GiB")]
 
 
