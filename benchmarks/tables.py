@@ -265,6 +265,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "reference-calibration-cpu": _calibration,
     "reference-calibration-rtx-4090": _calibration,
     "calibration-side-by-side": _calibration_side_by_side,
+    "calibrate-layer-rtn": _calibrate_layer,
     "calibrate-layer-awq": _calibrate_layer,
     "calibrate-layer-gptq": _calibrate_layer,
     "reference-eight-bits": _eight_bits,
