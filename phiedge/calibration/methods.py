@@ -83,7 +83,7 @@ def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, po
     feedback = None
     if settings.needs_gram:
         assert inputs.gram is not None
-        feedback = Feedback.of(inputs.gram, told=inputs.told)
+        feedback = Feedback.of(inputs.gram, group_size=settings.group_size, told=inputs.told)
         inputs.gram = None  # a gigabyte
     held = inputs.held
     reference = sum(float((held @ weight[rows].T).square().sum()) for rows in _some_rows(weight))
@@ -110,7 +110,7 @@ def _quantise(
     group_size, bits = settings.group_size, settings.bits
     if "gptq" in method:
         assert feedback is not None
-        return quantise_gptq(weight, feedback, group_size=group_size, bits=bits, smoothing=factors)
+        return quantise_gptq(weight, feedback, bits=bits, smoothing=factors)
     if method == "rtn":
         return round_to_nearest(weight, group_size=group_size, bits=bits, shrinks=COVERING)
     smoothed = weight * factors if "awq" in method else weight
