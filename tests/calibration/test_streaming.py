@@ -61,7 +61,7 @@ def test_the_error_is_told_by_kind_of_row(calibrated) -> None:
 
 def test_calibration_is_nearer_than_rounding(calibrated, checkpoint, text_samples, tmp_path) -> None:
     rounded = run(checkpoint, text_samples(), tmp_path, Settings(methods=("rtn",), group_size=32))
-    assert calibrated.divergence["all"].kl_mean < 0.7 * rounded.divergence["all"].kl_mean
+    assert calibrated.divergence["all"].kl_mean < 0.85 * rounded.divergence["all"].kl_mean
 
 
 @pytest.mark.parametrize("killed_in", range(LAYERS))
