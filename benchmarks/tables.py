@@ -140,6 +140,50 @@ def _accuracy(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def _calibration(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [
+        ("reference model", "accuracy, %", "KL from fp32, answers", "same next token, %", "KL, decoder alone, text")
+    ]
+    for label, told in results.items():
+        beside, alone = told["beside fp32"], told.get("decoder alone", {}).get("text")
+        rows.append(
+            (
+                label,
+                f"{100 * told['overall']:.1f}",
+                f"{beside['kl_mean']:.5f}",
+                f"{100 * beside['top1_agreement']:.1f}",
+                "" if alone is None else f"{alone['kl_mean']:.4f}",
+            )
+        )
+    return rows
+
+
+def _calibration_side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("method", "error, geometric mean", "seconds for all linears")]
+    for method, told in results.items():
+        if method != "peak_rss_bytes":
+            rows.append((method, f"{told['geometric_mean']:.5f}", f"{told['seconds']:.1f}"))
+    return rows
+
+
+def _calibrate_layer(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("linear", "method", "error")]
+    for linear in results["linears"]:
+        rows += [(linear["linear"], method, f"{error:.5f}") for method, error in linear["errors"].items()]
+    rows.append(("the layer", f"{settings['samples']} samples of {settings['rows']} rows", f"{results['seconds']} s"))
+    return [*rows, ("", "peak resident memory", f"{results['peak_rss_gib']:.2f} GiB")]
+
+
+def _eight_bits(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("reference model", "accuracy, %", "KL, text", "same next token, text, %")]
+    for label, told in results.items():
+        text = told["divergence"]["text"]
+        rows.append(
+            (label, f"{100 * told['overall']:.1f}", f"{text['kl_mean']:.5f}", f"{100 * text['top1_agreement']:.1f}")
+        )
+    return rows
+
+
 def _bundle_speed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     def row(what: str, case: Mapping[str, Any], per_second: str) -> tuple[str, ...]:
         ms, limit = case["ms"], case["limit"]
@@ -218,6 +262,13 @@ def _tensorrt_levers(results: Mapping[str, Any], settings: Mapping[str, Any]) ->
 
 
 _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
+    "reference-calibration-cpu": _calibration,
+    "reference-calibration-rtx-4090": _calibration,
+    "calibration-side-by-side": _calibration_side_by_side,
+    "calibrate-layer-rtn": _calibrate_layer,
+    "calibrate-layer-awq": _calibrate_layer,
+    "calibrate-layer-gptq": _calibrate_layer,
+    "reference-eight-bits": _eight_bits,
     "bandwidth": _bandwidth,
     "startup": _startup,
     "export-reference": _export,

@@ -1,7 +1,22 @@
 """Choosing the small integers and scales that stand for a model's weights.
 
-    int4.py     symmetric round-to-nearest in groups, 4 and 8 bits
-    report.py   what quantisation did to every tensor
+Without data:
 
-What a quantised weight is, and who consumes it, stands in `phiedge.exporters.quantised`.
+    int4.py             symmetric round-to-nearest in groups, 4 and 8 bits
+    rounding.py         the same for bfloat16, in one pass through the cache
+
+With data, one decoder layer at a time:
+
+    samples.py          sequences of tokens and pictures, and what their rows count for
+    streaming.py        all layers, resumable        -> passing_rows.py, first_rows.py, row_file.py
+    layer_run.py        one layer                    -> decoder_layer.py (its formulas), statistics.py (its inputs)
+    head_run.py         the head, where it has 4 bits
+    methods.py          one linear: what competes    -> grouped.py (clipping), smoothing.py (AWQ), gptq.py
+    folding.py          where AWQ's factors go
+    artefact.py         what a layer leaves
+    calibrated.py       what an export reads it through
+    eight_bit_run.py    scales for float8, and for a cache of 8 bits -> eight_bits.py
+
+What is told of it: report.py, linear_report.py, divergence.py. What a quantised weight is, and who consumes it, stands
+in `phiedge.exporters.quantised`.
 """

@@ -53,8 +53,19 @@ def export(
     ] = "auto",
     calibration: Annotated[
         str,
-        typer.Option("--calibration", metavar="NAME", help="none: round int4 weights to nearest."),
+        typer.Option(
+            "--calibration",
+            metavar="DATA",
+            help="What int4 weights are fitted to: none (round to nearest), builtin (generated pictures and texts), or "
+            "a FILE.jsonl with your own.",
+        ),
     ] = "none",
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", metavar="NAME", help="Of calibration: auto (the best of all for each linear), rtn, awq or gptq."
+        ),
+    ] = "auto",
     max_context: Annotated[
         int | None,
         typer.Option(
@@ -103,6 +114,7 @@ def export(
         output=output,
         precision=precision,
         calibration=calibration,
+        method=method,
         max_context=max_context,
         overwrite=overwrite,
         random_seed=random_seed,

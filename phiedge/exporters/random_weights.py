@@ -25,7 +25,7 @@ from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.hub import HubId
 from phiedge.exporters.json_object import JsonObject, read_object
 from phiedge.exporters.random_tensors import RandomTensors
-from phiedge.exporters.safetensors_file import Dtype
+from phiedge.exporters.safetensors_file import Array, Dtype
 from phiedge.exporters.source import Block, SourceKind
 from phiedge.exporters.stand_in import TEMPLATE, stand_in_tokenizer
 from phiedge.exporters.tensors import expected_tensors
@@ -127,6 +127,10 @@ class RandomWeights:
         """bfloat16, in which the 15B is published."""
         assert name in self._tensors.names(), name
         return "bfloat16"
+
+    def tensor(self, name: str, rows: slice | None = None) -> Array:
+        """The tensor, or some of its rows, as the bits of bfloat16; made anew each time."""
+        return self._tensors.tensor(name, rows)
 
     def blocks(
         self, wanted: Collection[str], *, block_bytes: int, known: Mapping[str, FileEntry] | None = None

@@ -17,6 +17,7 @@ from phiedge.exporters import source as sources
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE
 from phiedge.exporters.graphs import Continuation, GraphFacts, write_graphs
 from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.quantised import Quantiser
 from phiedge.progress import Progress, silent
 
 _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers", "torch")
@@ -40,13 +41,15 @@ def write_contents(
     dialects: Sequence[str] = ("ort",),
     max_context: int,
     directory: Path,
+    quantiser: Quantiser | None = None,
     notice: Callable[[str], None] | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
     """Fill `directory` with graphs, tables, tokenizer and template; for `require_space` see `write_graphs`.
 
-    With `notice` a journal is kept, what an earlier export left is taken up, and `notice` told if it has to go.
+    By default weights are rounded to nearest. With `notice` a journal is kept, what an earlier export left is taken up,
+    and `notice` told if it has to go.
     """
     written = write_graphs(
         source,
@@ -54,7 +57,7 @@ def write_contents(
         dialects=dialects,
         max_context=max_context,
         out_dir=directory,
-        quantiser=RoundToNearest(),
+        quantiser=quantiser or RoundToNearest(),
         continuation=Continuation(versions=_versions(), notice=notice) if notice is not None else None,
         require_space=require_space,
         progress=progress,

@@ -18,6 +18,14 @@ from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_che
 from phiedge.exporters.precision import choose_precision
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
+from phiedge.pipeline.calibrating import (
+    NONE,
+    Calibrated,
+    calibrate_for_export,
+    calibration_directory,
+    check_calibration,
+)
+from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.pipeline.contents import describe, dialects_for, write_contents
 from phiedge.pipeline.golden_questions import golden_questions
 from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial
@@ -38,6 +46,7 @@ def export(
     output: Path,
     precision: str = "auto",
     calibration: str = "none",
+    method: str = "auto",
     max_context: int | None = None,
     overwrite: bool = False,
     random_seed: int | None = None,
@@ -47,16 +56,18 @@ def export(
     """Export `model` ("reference", a checkpoint directory or a Hub id) for the device `target` into `output`.
 
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
-    for, at most 8192. An existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With
-    `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is
-    told what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
+    for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
+    `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`). An
+    existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With `random_seed` the
+    weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is told what a
+    person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
     `ExportError`, `BundleError`.
     """
     device = find(target)
-    choose_precision(precision, sm=device.sm_number)  # what does not exist is refused before a checkpoint is opened
-    _check_calibration(calibration)
+    # What does not exist is refused before a checkpoint is opened.
+    check_calibration(calibration, method, choose_precision(precision, sm=device.sm_number).plan)
     with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
         source.check()
         _check_prompts(source)
@@ -70,12 +81,24 @@ def export(
             activations="float32" if choice.plan.decoder == "float32" else "float16",
             max_context=max_context,
         )
+        calibrated: Calibrated | None = None
+        if calibration != NONE:
+            calibrated = calibrate_for_export(
+                source,
+                choice.plan,
+                calibration,
+                calibration_directory(output),
+                method=method,
+                max_context=max_context,
+                progress=progress,
+            )
         written = write_contents(
-            source,
+            source if calibrated is None else calibrated.source(),
             choice.plan,
             dialects=dialects_for(device, choice.plan),
             max_context=max_context,
             directory=writer.path,
+            quantiser=None if calibrated is None else calibrated.quantiser(),
             notice=notice if writer.resumable else None,
             require_space=writer.require_space,
             progress=progress,
@@ -83,6 +106,8 @@ def export(
         writer.know(written.entries)
         manifest = describe(source, choice.plan, written, device, progress)
         report = begin_report(source, choice, written)
+        if calibrated is not None:
+            calibrated.add_to(report)
         if is_tried(source):
             with open_trial(writer.preview(manifest, progress), source) as session:
                 goldens = _record(session, progress)
@@ -90,10 +115,13 @@ def export(
             save(goldens, writer.path / GOLDENS_FILE)
             manifest = replace(manifest, goldens=GOLDENS_FILE)
         (writer.path / QUANTIZATION_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        return writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
+        bundle = writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
+    if calibrated is not None:
+        calibrated.remove()
+    return bundle
 
 
-def _open(model: str, random_seed: int | None) -> ModelSource:
+def _open(model: str, random_seed: int | None) -> CalibrationSource:
     return open_checkpoint(model) if random_seed is None else open_random_weights(model, seed=random_seed)
 
 
@@ -126,11 +154,3 @@ def _record(session: Session, progress: Progress) -> list[Golden]:
             remedy="--max-context 1024 or more",
         )
     return goldens
-
-
-def _check_calibration(calibration: str) -> None:
-    if calibration != "none":
-        raise UsageError(
-            f"there is no calibration {calibration!r} in this version: int4 weights are rounded to nearest",
-            remedy="leave --calibration out, or say --calibration none",
-        )

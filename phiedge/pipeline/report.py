@@ -36,8 +36,8 @@ def is_tried(source: ModelSource) -> bool:
 def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFacts) -> dict[str, Any]:
     """The report on what was written, as JSON values, before anything was run.
 
-    `end_to_end` is None for a model that is not compared with fp32, `accuracy` for one that has no suite; `notes` say
-    why.
+    `calibration` is None where weights were rounded without data (`calibrating.py` fills it), `end_to_end` for a model
+    that is not compared with fp32, `accuracy` for one that has no suite; `notes` say why.
     """
     plan = choice.plan
     notes = [*source.notes, *([] if choice.note is None else [choice.note])]
@@ -53,6 +53,7 @@ def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFac
         "notes": notes,
         "totals": quantisation_totals(written.quantised),
         "tensors": quantisation_rows(written.quantised),
+        "calibration": None,
         "end_to_end": None,
         "accuracy": None,
     }

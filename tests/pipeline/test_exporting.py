@@ -154,7 +154,8 @@ def test_a_context_that_the_model_does_not_have_is_refused(
         ({"target": "orni"}, UnknownDeviceError),
         ({"target": "cpu", "precision": "int3"}, UsageError),
         ({"target": "cpu", "precision": "fp8"}, UsageError),
-        ({"target": "cpu", "calibration": "builtin"}, UsageError),
+        ({"target": "cpu", "calibration": "built-in"}, UsageError),
+        ({"target": "cpu", "calibration": "builtin", "precision": "fp32"}, UsageError),
     ],
 )
 def test_what_does_not_exist_is_refused_before_anything_is_touched(

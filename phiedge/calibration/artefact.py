@@ -1,0 +1,172 @@
+"""What calibration leaves of one layer: folded norms, codes and scales of its linears, and the factors folded away.
+
+One safetensors file per layer, written whole or not at all. Every format that engines want is another order of the same
+codes and scales.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from phiedge.calibration.decoder_layer import LINEARS, Linear
+from phiedge.errors import ExportError
+from phiedge.exporters.quantised import QuantisedWeight
+
+_VERSION = "1"
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearReport:
+    """How one linear was quantised. `errors`: relative squared output error on held-out rows, by method.
+
+    `largest_input` is the largest input in magnitude, `outliers` the columns whose largest input is over 20 times that
+    of the median column.
+    """
+
+    linear: Linear | Literal["head"]
+    method: str
+    alpha: float
+    errors: Mapping[str, float]
+    largest_input: float
+    outliers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerReport:
+    """`largest_row`: the largest number along the residual, which float16 has to hold where the residual is float16.
+
+    `relative_error`: of the rows that leave the layer, |x' - x|^2 / |x|^2 on held-out samples, beside those of the
+    original model; it adds up over the layers.
+    """
+
+    layer: int
+    linears: tuple[LinearReport, ...]
+    largest_row: float
+    seconds: float
+    relative_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerArtefact:
+    """norms: float32 [hidden], before attention and before the gated MLP; factors: float32 [K] by linear."""
+
+    norms: tuple[Tensor, Tensor]
+    weights: Mapping[Linear, QuantisedWeight]
+    factors: Mapping[Linear, Tensor]
+    report: LayerReport
+
+    def save(self, path: Path, key: str) -> None:
+        """Write it under the name `path`, all at once; `key` says what it was made from."""
+        arrays: dict[str, Array] = {
+            "norm.input": self.norms[0].numpy(),
+            "norm.post_attention": self.norms[1].numpy(),
+        }
+        for linear in LINEARS:
+            arrays |= _arrays(linear, self.weights[linear])
+            arrays[f"{linear}.factors"] = self.factors[linear].numpy()
+        _write(path, key, self.weights["qkv"], arrays, asdict(self.report))
+
+    @staticmethod
+    def load(path: Path, key: str) -> "LayerArtefact":
+        """Read what `save` wrote. Raises `ExportError` for a file of another key or that is none."""
+        stored = _Stored.read(path, key)
+        return LayerArtefact(
+            norms=(
+                torch.from_numpy(stored.arrays["norm.input"]),
+                torch.from_numpy(stored.arrays["norm.post_attention"]),
+            ),
+            weights={linear: stored.weight(linear) for linear in LINEARS},
+            factors={linear: torch.from_numpy(stored.arrays[f"{linear}.factors"]) for linear in LINEARS},
+            report=_report(stored.report),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadArtefact:
+    """The head, where it has 4 bits; its inputs are not smoothed."""
+
+    weight: QuantisedWeight
+    report: LinearReport
+
+    def save(self, path: Path, key: str) -> None:
+        """As `LayerArtefact.save`."""
+        _write(path, key, self.weight, _arrays("head", self.weight), asdict(self.report))
+
+    @staticmethod
+    def load(path: Path, key: str) -> "HeadArtefact":
+        """As `LayerArtefact.load`."""
+        stored = _Stored.read(path, key)
+        return HeadArtefact(weight=stored.weight("head"), report=_linear_report(stored.report))
+
+
+def _arrays(name: str, weight: QuantisedWeight) -> dict[str, Array]:
+    return {f"{name}.packed": weight.packed, f"{name}.scales": weight.scales.astype(np.float16)}
+
+
+def _write(path: Path, key: str, some: QuantisedWeight, arrays: Mapping[str, Array], report: dict[str, Any]) -> None:
+    metadata = {
+        "version": _VERSION,
+        "key": key,
+        "bits": str(some.bits),
+        "group_size": str(some.group_size),
+        "report": json.dumps(report),
+    }
+    part = path.with_name(path.name + ".part")
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What a file of artefacts holds."""
+
+    arrays: Mapping[str, Array]
+    bits: int
+    group_size: int
+    report: dict[str, Any]
+
+    @staticmethod
+    def read(path: Path, key: str) -> "_Stored":
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        except (SafetensorError, OSError) as error:
+            raise ExportError(f"{path} cannot be read: {error}", remedy="remove it and calibrate again") from error
+        if metadata.get("version") != _VERSION or metadata.get("key") != key:
+            raise ExportError(f"{path} was calibrated for something else", remedy="remove it and calibrate again")
+        return _Stored(
+            arrays=arrays,
+            bits=int(metadata["bits"]),
+            group_size=int(metadata["group_size"]),
+            report=json.loads(metadata["report"]),
+        )
+
+    def weight(self, name: str) -> QuantisedWeight:
+        return QuantisedWeight(
+            packed=self.arrays[f"{name}.packed"],
+            scales=self.arrays[f"{name}.scales"].astype(np.float32),
+            bits=self.bits,
+            group_size=self.group_size,
+        )
+
+
+def _linear_report(stored: dict[str, Any]) -> LinearReport:
+    return LinearReport(**stored | {"outliers": tuple(stored["outliers"])})
+
+
+def _report(stored: dict[str, Any]) -> LayerReport:
+    return LayerReport(**stored | {"linears": tuple(_linear_report(linear) for linear in stored["linears"])})

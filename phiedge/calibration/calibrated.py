@@ -1,0 +1,169 @@
+"""A calibration as the two things that an export reads weights through: a quantiser, and a source with folded norms.
+
+The export stays one pass over the checkpoint. Where it asks for codes of a calibrated linear, it gets rows of the
+artefact; where it asks for a norm, it gets the folded one. Everything else is the checkpoint's.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from phiedge.bundle import FileEntry
+from phiedge.calibration.artefact import LayerArtefact
+from phiedge.calibration.decoder_layer import LINEARS, Linear, linear_name, norm_names
+from phiedge.calibration.folding import PAIRS, Folding
+from phiedge.calibration.head_run import HEAD
+from phiedge.calibration.int4 import RoundToNearest
+from phiedge.calibration.streaming import Calibration
+from phiedge.errors import ExportError
+from phiedge.exporters.config import ModelConfig
+from phiedge.exporters.quantised import QuantisedWeight, RowErrors
+from phiedge.exporters.safetensors_file import Array, Dtype
+from phiedge.exporters.source import Block, ModelSource, SourceKind
+from phiedge.exporters.values import Float32, StoredRows
+from phiedge.progress import Progress, silent
+
+METHOD = "calibrated"
+_LAYERS_KEPT = 2  # a source holds a layer's tensors together, or nearly
+
+
+class Artefacts:
+    """The layers of a calibration, read when they are wanted; several threads may ask."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._calibration = calibration
+        self._kept: OrderedDict[int, LayerArtefact] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def layer(self, index: int) -> LayerArtefact:
+        """The artefact of one layer."""
+        with self._guard:
+            if index not in self._kept:
+                self._kept[index] = self._calibration.layer(index)
+                while len(self._kept) > _LAYERS_KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(index)
+            return self._kept[index]
+
+
+class CalibratedQuantiser:
+    """Hands out the codes of a calibration; what it does not hold is rounded to nearest."""
+
+    def __init__(self, calibration: Calibration, config: ModelConfig) -> None:
+        self._artefacts = Artefacts(calibration)
+        self._folding = Folding(config=config)
+        self._places: dict[str, tuple[int, Linear]] = {
+            linear_name(layer, linear): (layer, linear) for layer in range(calibration.layers) for linear in LINEARS
+        }
+        self._head = calibration.head() if calibration.has_head else None
+        self._others = RoundToNearest()
+
+    @property
+    def method(self) -> str:
+        return METHOD
+
+    def quantise(self, weight: StoredRows, *, bits: int, group_size: int) -> tuple[QuantisedWeight, RowErrors]:
+        """The codes of some rows, and their distance from the folded weights."""
+        if weight.name == HEAD and self._head is not None:
+            quantised = _rows(self._head.weight, weight, bits, group_size)
+            return quantised, RowErrors.between(weight.float32(), quantised)
+        if weight.name not in self._places:
+            return self._others.quantise(weight, bits=bits, group_size=group_size)
+        layer, linear = self._places[weight.name]
+        artefact = self._artefacts.layer(layer)
+        quantised = _rows(artefact.weights[linear], weight, bits, group_size)
+        return quantised, RowErrors.between(self._folded(weight, linear, artefact), quantised)
+
+    def _folded(self, weight: StoredRows, linear: Linear, artefact: LayerArtefact) -> Float32:
+        folded: Float32 = weight.float32() * artefact.factors[linear].numpy()
+        downstream = dict(PAIRS)
+        if linear in downstream:
+            below = downstream[linear]
+            factors = self._folding.upstream_rows(below, artefact.factors[below])
+            folded *= factors[_places(weight)].numpy()[:, None]
+        return folded
+
+
+def _rows(whole: QuantisedWeight, weight: StoredRows, bits: int, group_size: int) -> QuantisedWeight:
+    """The codes of the rows that are asked for, which must be asked for as they are."""
+    if (whole.bits, whole.group_size) != (bits, group_size):
+        raise ExportError(
+            f"{weight.name} was calibrated with {whole.bits} bits in groups of {whole.group_size}, "
+            f"the export wants {bits} bits in groups of {group_size}",
+            remedy="calibrate again for this target",
+        )
+    rows = _places(weight)
+    return QuantisedWeight(packed=whole.packed[rows], scales=whole.scales[rows], bits=bits, group_size=group_size)
+
+
+def _places(weight: StoredRows) -> slice:
+    return slice(weight.first_row, weight.first_row + weight.values.shape[0])
+
+
+class FoldedSource:
+    """`source` with the norms of a calibration, in float32."""
+
+    def __init__(self, source: ModelSource, calibration: Calibration) -> None:
+        self._source = source
+        self._key = calibration.key
+        self._artefacts = Artefacts(calibration)
+        self._norms = {
+            name: (layer, place) for layer in range(calibration.layers) for place, name in enumerate(norm_names(layer))
+        }
+        self.config: ModelConfig = source.config
+        self.name: str = source.name
+        self.path: Path = source.path
+        self.source: SourceKind = source.source
+        self.id: str | None = source.id
+        self.revision: str | None = source.revision
+        self.notes: tuple[str, ...] = source.notes
+
+    def names(self) -> tuple[str, ...]:
+        """As in the source."""
+        return self._source.names()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """As in the source."""
+        return self._source.shape(name)
+
+    def dtype(self, name: str) -> Dtype:
+        """As in the source, but for the norms."""
+        return "float32" if name in self._norms else self._source.dtype(name)
+
+    def blocks(
+        self, wanted: Collection[str], *, block_bytes: int, known: Mapping[str, FileEntry] | None = None
+    ) -> Iterator[Block]:
+        """The source's blocks; those of norms give the folded values."""
+        for block in self._source.blocks(wanted, block_bytes=block_bytes, known=known):
+            if block.name in self._norms:
+                block = replace(block, dtype="float32", load=partial(self._norm, block.name, block.rows))
+            yield block
+
+    def digests(self) -> Mapping[str, FileEntry]:
+        """As in the source."""
+        return self._source.digests()
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """The source's, and the calibration's."""
+        return dict(self._source.fingerprint()) | {"calibration": self._key}
+
+    def check(self) -> None:
+        """The source checks itself."""
+        self._source.check()
+
+    def files(self, progress: Progress = silent) -> dict[str, FileEntry]:
+        """As in the source."""
+        return self._source.files(progress)
+
+    def close(self) -> None:
+        """Closes the source."""
+        self._source.close()
+
+    def _norm(self, name: str, rows: slice) -> Array:
+        layer, place = self._norms[name]
+        return np.ascontiguousarray(self._artefacts.layer(layer).norms[place].numpy()[rows])

@@ -1,0 +1,211 @@
+"""`--calibration`: which examples, where the artefacts lie meanwhile, and what the report says of it."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from phiedge.calibration.artefact import LayerReport
+from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
+from phiedge.calibration.decoder_layer import linear_name
+from phiedge.calibration.head_run import HEAD
+from phiedge.calibration.methods import CHOICES, Settings
+from phiedge.calibration.samples import Kind, Sample
+from phiedge.calibration.streaming import Calibration, calibrate
+from phiedge.devices.memory_limits import require_memory
+from phiedge.errors import ExportError, UsageError
+from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.tensors import TOWER_PREFIX
+from phiedge.pipeline.builtin_examples import builtin_examples
+from phiedge.pipeline.calibration_file import read_examples
+from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.progress import Progress, silent
+
+BUILTIN, NONE = "builtin", "none"
+ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
+FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
+_DIGITS = 6
+# Of memory: torch and one sample's rows, and for each weight of a linear its value, what it is compared with, its code.
+_BASE_BYTES, _WEIGHT_BYTES = 800_000_000, 10
+
+
+def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> None:
+    """Refuse what cannot be calibrated, before anything is read. Raises `UsageError`."""
+    if method not in CHOICES:
+        raise UsageError(f"there is no method {method!r}", remedy=f"use one of {', '.join(CHOICES)}")
+    if calibration == NONE:
+        if method != "auto":
+            raise UsageError(
+                f"--method {method} needs data to go by", remedy="--calibration builtin or FILE.jsonl, or no method"
+            )
+        return
+    if plan.decoder_bits is None:
+        raise UsageError(
+            f"--precision {plan.name} has no small integers to calibrate",
+            remedy="leave --calibration out, or say --precision int4",
+        )
+    if calibration != BUILTIN and not Path(calibration).is_file():
+        raise UsageError(
+            f"there is no calibration {calibration!r}",
+            remedy="--calibration builtin, none, or a FILE.jsonl that is there",
+        )
+
+
+def calibration_directory(output: Path) -> Path:
+    """Where the artefacts for a bundle lie until it is written; what was killed goes on from there."""
+    return output.resolve().with_name(f".{output.resolve().name}.calibration")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A calibration for one export: what the export reads weights through, and what its report says."""
+
+    calibration: Calibration
+    model: CalibrationSource
+    samples: Sequence[Sample]
+    data: str
+
+    def source(self) -> FoldedSource:
+        """The model with folded norms."""
+        return FoldedSource(self.model, self.calibration)
+
+    def quantiser(self) -> CalibratedQuantiser:
+        """The codes."""
+        return CalibratedQuantiser(self.calibration, self.model.config)
+
+    def add_to(self, report: dict[str, Any]) -> None:
+        """Say in `quantization.json` which method was chosen where, what each lost, and what the model lost."""
+        layers = [self.calibration.layer(index).report for index in range(self.calibration.layers)]
+        methods = {
+            linear_name(layer.layer, linear.linear): linear.method
+            for layer in layers
+            for linear in layer.linears
+            if linear.linear != "head"
+        }
+        head = self.calibration.head().report if self.calibration.has_head else None
+        if head is not None:
+            methods[HEAD] = head.method
+        report["method"] = METHOD
+        for tensor in report["tensors"]:
+            tensor["method"] = methods.get(tensor["name"], ROUNDED)
+        kinds = Counter(int(kind) for sample in self.samples for kind in sample.kinds)
+        report["calibration"] = {
+            "data": self.data,
+            "samples": len(self.samples),
+            "held_out": sum(sample.held_out for sample in self.samples),
+            "rows": {kind.name.lower(): kinds[kind.value] for kind in Kind},
+            "divergence": {name: asdict(found) for name, found in self.calibration.divergence.items()},
+            "layers": [_told(layer) for layer in layers],
+            "head": None if head is None else _short(asdict(head)),
+        }
+
+    def remove(self) -> None:
+        """Remove the artefacts: the bundle has what was in them."""
+        shutil.rmtree(self.calibration.directory)
+
+
+def calibrate_for_export(
+    source: CalibrationSource,
+    plan: PrecisionPlan,
+    calibration: str,
+    directory: Path,
+    *,
+    method: str = "auto",
+    max_context: int,
+    progress: Progress = silent,
+) -> Calibrated:
+    """Calibrate the decoder's linears for `plan`. Raises `InputError` for examples that cannot be used."""
+    assert plan.group_size is not None
+    assert plan.decoder_bits is not None
+    config = source.config
+    examples = (
+        list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
+        if calibration == BUILTIN
+        else read_examples(Path(calibration))
+    )
+    samples = SampleBuilder(source, max_context=max_context).build(examples)
+    parameters = sum(spec.parameters for spec in config.tensors().values())
+    compute = torch.float32 if parameters <= FLOAT32_PARAMETERS else torch.bfloat16
+    settings = Settings(
+        methods=CHOICES[method],
+        group_size=plan.group_size,
+        bits=plan.decoder_bits,
+        head_bits=plan.lm_head_bits,
+    )
+    _require_memory(source, settings)
+    if not directory.exists():
+        _require_space(directory.parent, source, samples, compute)
+    calibrated = calibrate(
+        source,
+        samples,
+        settings,
+        directory,
+        fingerprint=source.fingerprint(),
+        compute=compute,
+        progress=progress,
+    )
+    data = BUILTIN if calibration == BUILTIN else Path(calibration).name
+    return Calibrated(calibration=calibrated, model=source, samples=samples, data=data)
+
+
+def _told(layer: LayerReport) -> dict[str, Any]:
+    """A layer's report without what is not a property of the weights, with numbers to six digits."""
+    told: dict[str, Any] = _short(asdict(layer))
+    del told["seconds"]
+    return told
+
+
+def _require_memory(source: CalibrationSource, settings: Settings) -> None:
+    """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor.
+
+    Before the first layer, the vision encoder in float32 with the scores of its attention.
+    """
+    config = source.config
+    shapes = [
+        (2 * config.intermediate_size, config.hidden_size),
+        (config.hidden_size, config.intermediate_size),
+        *([(config.vocab_size, config.hidden_size)] if settings.head_bits == 4 else []),
+    ]
+    of_linears = max(
+        _WEIGHT_BYTES * rows * columns + (8 * columns**2 if settings.needs_gram else 0) for rows, columns in shapes
+    )
+    of_vision = 4 * sum(spec.parameters for name, spec in config.tensors().items() if name.startswith(TOWER_PREFIX))
+    of_scores = 3 * 4 * config.vision_heads * config.max_num_patches**2
+    resident_bytes = _BASE_BYTES + max(of_linears, of_vision + of_scores)
+    require_memory(
+        "calibration",
+        resident_bytes=resident_bytes,
+        mapped_bytes=2 * resident_bytes,
+        remedy="--method awq needs the least; or raise the limit, or export on another machine",
+    )
+
+
+def _require_space(parent: Path, source: CalibrationSource, samples: Sequence[Sample], compute: torch.dtype) -> None:
+    """The rows before and after a layer, what waits inside it, and the artefacts."""
+    config, rows = source.config, sum(sample.rows for sample in samples)
+    waiting = 3 * 4 * config.hidden_size + compute.itemsize * (config.hidden_size + config.intermediate_size)
+    decoder = sum(spec.parameters for name, spec in config.tensors().items() if name.startswith("model.layers."))
+    needed_bytes = rows * waiting + decoder * 9 // 16
+    parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(parent).free
+    if needed_bytes > free_bytes:
+        raise ExportError(
+            f"calibration needs {needed_bytes / 1e6:,.0f} MB beside the bundle, "
+            f"{parent} has {free_bytes / 1e6:,.0f} MB free",
+            remedy="free some space, give fewer examples, or write the bundle elsewhere with -o",
+        )
+
+
+def _short(value: Any) -> Any:
+    """Numbers to six digits, as in the rest of the report."""
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, dict):
+        return {key: _short(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_short(part) for part in value]
+    return value
