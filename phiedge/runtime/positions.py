@@ -55,6 +55,10 @@ class PositionTable:
         self._kept.move_to_end(grid)
         return found
 
+    def knows(self, grid: Grid) -> bool:
+        """Whether the embeddings of `grid` are kept."""
+        return grid in self._kept
+
     def _interpolate(self, grid: Grid) -> npt.NDArray[np.float32]:
         side, channels = self._side, self._table.shape[1]
         widened = _mix(resize_weights(grid.columns, side), self._table.reshape(side, side, channels), axis=1)
