@@ -68,9 +68,7 @@ class LoadedModel:
         self._embeddings = EmbeddingTable(bundle)
         self._next_row = self._embeddings.writer(self._decoder.row)
         self._patchifier = Patchifier(facts.patch_size, self._vision.input_dtype)
-        self._positions = PositionTable(
-            read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype
-        )
+        self.positions = PositionTable(read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype)
         self._rows = aligned_zeros((self.context, facts.hidden_size), self._decoder.input_dtype)
         self._patches = aligned_zeros((facts.max_num_patches, self._patchifier.row_length), self._vision.input_dtype)
 
@@ -93,9 +91,10 @@ class LoadedModel:
         else:
             self._encode_picture(part, pictures[part.picture], out, watch)
 
-    def knows_grid(self, grid: Grid) -> bool:
-        """Whether the position embeddings of `grid` are kept from before."""
-        return self._positions.knows(grid)
+    @property
+    def known_grids(self) -> frozenset[Grid]:
+        """The grids whose position embeddings are kept from before."""
+        return self.positions.known
 
     def prefill(self, length: int) -> Logits:
         """Run the first `length` rows in chunks into an emptied cache; returns the logits after the last.
@@ -109,10 +108,15 @@ class LoadedModel:
         """The same as `prefill`, chunk by chunk: the next one runs when the next logits are asked for."""
         self._cache.clear()
         for start in range(0, length, self.chunk_tokens):
-            chunk = self._rows[start : min(start + self.chunk_tokens, length)]
-            logits: Logits = self._decoder.prefill(chunk, past=start)
-            self._cache.commit(len(chunk))
+            count = min(self.chunk_tokens, length - start)
+            logits = self.run_chunk(start, count)
+            self._cache.commit(count)
             yield logits
+
+    def run_chunk(self, start: int, count: int) -> Logits:
+        """Run `count` rows from row `start` on after as many positions, without counting them as computed."""
+        logits: Logits = self._decoder.prefill(self._rows[start : start + count], past=start)
+        return logits
 
     def step(self, token: int) -> Logits:
         """Run one more token; returns the logits after it, in the array that the next step overwrites."""
@@ -148,7 +152,7 @@ class LoadedModel:
         with watch.measure("preprocess"):
             patches = self._patches[: part.whole]
             self._patchifier.write(picture, patches)
-            positions = self._positions.embed(picture.grid)
+            positions = self.positions.embed(picture.grid)
         with watch.measure("vision"):
             if part.count == part.whole:
                 self._vision.encode(patches, positions, out)

@@ -55,9 +55,14 @@ class PositionTable:
         self._kept.move_to_end(grid)
         return found
 
-    def knows(self, grid: Grid) -> bool:
-        """Whether the embeddings of `grid` are kept."""
-        return grid in self._kept
+    @property
+    def known(self) -> frozenset[Grid]:
+        """The grids whose embeddings are kept."""
+        return frozenset(self._kept)
+
+    def forget(self) -> None:
+        """Keep none any more: for measuring what a new one takes."""
+        self._kept.clear()
 
     def _interpolate(self, grid: Grid) -> npt.NDArray[np.float32]:
         side, channels = self._side, self._table.shape[1]

@@ -24,14 +24,12 @@ Samples = Mapping[tuple[float, ...], Sequence[float]]
 
 def fit_part(samples: Samples) -> PartModel:
     """The model of one part from at least one sample at one point."""
-    points = list(samples)
+    points = [point for point, found in samples.items() if found]
     medians = np.array([statistics.median(samples[point]) for point in points])
     coefficients = nonnegative_fit(np.array(points), medians)
     usual = {point: float(np.dot(coefficients, point)) for point in points}
     scale_ms = float(np.median(list(usual.values())))
-    excesses = [
-        max(0.0, ms - usual[point]) / (usual[point] + scale_ms) for point, found in samples.items() for ms in found
-    ]
+    excesses = [max(0.0, ms - usual[point]) / (usual[point] + scale_ms) for point in points for ms in samples[point]]
     quantile, excess = upper_bound(excesses)
     return PartModel(
         coefficients=tuple(map(float, coefficients)),
@@ -41,6 +39,17 @@ def fit_part(samples: Samples) -> PartModel:
         confidence=CONFIDENCE,
         samples=len(excesses),
     )
+
+
+def run_excess(runs: Mapping[int, Sequence[float]]) -> tuple[float, float]:
+    """By how much many tokens together lie above what they take usually, relatively; and the quantile of that.
+
+    `runs` has the times of runs by where they started.
+    """
+    usual = {start: statistics.median(found) for start, found in runs.items()}
+    excesses = [max(0.0, ms / usual[start] - 1) for start, found in runs.items() for ms in found]
+    quantile, excess = upper_bound(excesses)
+    return excess, quantile
 
 
 def nonnegative_fit(features: npt.NDArray[np.float64], times_ms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
