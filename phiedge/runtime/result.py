@@ -59,6 +59,21 @@ class Outcome:
     thinking_closed: Literal["time", "tokens"] | None
     stopped_by: Literal["clock", "watchdog"] | None
 
+    def explain(self) -> list[str]:
+        """The same as sentences for a person."""
+        lines = []
+        if self.overrun_ms:
+            lines.append(f"ended {self.overrun_ms:.1f} ms after its deadline")
+        elif self.slack_ms is not None:
+            lines.append(f"ended {self.slack_ms:.1f} ms before its deadline")
+        if self.ttft_overrun_ms:
+            lines.append(f"the first token came {self.ttft_overrun_ms:.1f} ms late")
+        if self.thinking_closed is not None:
+            lines.append(f"the thinking was closed for lack of {self.thinking_closed}")
+        if self.stopped_by is not None:
+            lines.append(f"the answer was ended by the {self.stopped_by}")
+        return lines
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:

@@ -56,12 +56,15 @@ def test_an_answer_as_json_has_everything_that_was_promised(
         "backend",
         "precision",
         "budget",
+        "plan",
+        "outcome",
     }
     assert answer["tokens"].keys() == {"prompt", "visual", "thinking", "answer"}
     assert answer["timings_ms"].keys() == {"load", "preprocess", "vision", "prefill", "first_token", "decode", "total"}
     assert answer["tokens"]["visual"] == 220, "20 by 11 patches of 16 pixels"
     assert answer["finish_reason"] in ("stop", "length")
-    assert (answer["backend"], answer["precision"], answer["budget"]) == ("onnxruntime", "int4", None)
+    assert (answer["backend"], answer["precision"]) == ("onnxruntime", "int4")
+    assert (answer["budget"], answer["plan"], answer["outcome"]) == (None, None, None)
 
 
 def test_the_same_question_has_the_same_answer_in_another_session(
