@@ -72,10 +72,10 @@ class Measuring:
 
     def pictures(self, seconds: float) -> None:
         """Pictures from pixels to features: from the fewest patches to the most, and large ones made smaller."""
-        facts = self._model.facts
-        trials = [self._picture(self._noise(size), None) for size in self._sizes()]
+        least, most = self._patches()
+        trials = [self._picture(self._noise(size), most) for size in self._sizes()]
         for size in _LARGE_SOURCES:
-            trials += [self._picture(self._noise(size), cap) for cap in (facts.min_num_patches, None)]
+            trials += [self._picture(self._noise(size), cap) for cap in (least, most)]
         self._rounds(trials, seconds)
 
     def files(self, seconds: float) -> None:
@@ -142,7 +142,7 @@ class Measuring:
         trial()
         return (self._clock_ns() - begun_ns) / 1e6
 
-    def _picture(self, pixels: Pixels, cap: int | None) -> Trial:
+    def _picture(self, pixels: Pixels, cap: int) -> Trial:
         model, measured = self._model, self.measured
 
         def trial() -> None:
@@ -218,11 +218,15 @@ class Measuring:
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Width and height of pictures from the fewest patches to the most, nearly square."""
-        facts = self._model.facts
-        least, most = facts.min_num_patches, min(facts.max_num_patches, self._model.context)
+        facts, (least, most) = self._model.facts, self._patches()
         sides = [(least + part * (most - least)) ** 0.5 for part in _PATCH_STEPS]
         grids = {(int(side), int(side * side / int(side))) for side in sides}
         return sorted((columns * facts.patch_size, rows * facts.patch_size) for rows, columns in grids)
+
+    def _patches(self) -> tuple[int, int]:
+        """The fewest patches of a picture and the most, as far as the context has room."""
+        facts, context = self._model.facts, self._model.context
+        return min(facts.min_num_patches, context), min(facts.max_num_patches, context)
 
 
 class _Stop(threading.Timer):

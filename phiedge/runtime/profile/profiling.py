@@ -24,8 +24,9 @@ from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 DEFAULT_SECONDS = 60.0
 _SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
 _LEAST_REQUESTS, _MOST_REQUESTS = 6, 120
-_LONGEST_PROMPT, _MOST_TOKENS = 200, 48
+_LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
 _LEAST_MS = 1e-3
+_PICTURED = 0.75  # how many of the requests have a picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +137,10 @@ def _measure_requests(
 
 def _request(session: Session, model: LoadedModel, parts: LatencyModel, random: np.random.Generator) -> _Trial:
     """One request with a picture or without, of a length and with an answer that are drawn."""
-    pixels = _picture(model, random) if random.random() < 0.75 else None
+    sees = model.context >= 2 * model.facts.min_num_patches and random.random() < _PICTURED
+    pixels = _picture(model, random) if sees else None
     known = model.known_grids
-    prompt = "a " * int(random.integers(1, _LONGEST_PROMPT)) + "?"
+    prompt = "a " * int(random.integers(1, min(_LONGEST_PROMPT, model.context // 8))) + "?"
     result = session.generate(
         prompt,
         [] if pixels is None else [pixels],
