@@ -24,8 +24,10 @@ def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureF
     answer = tell(capsys, *words, "--deadline-ms", "20000", "--json").json
     assert answer["plan"]["forecast"]["total"] <= 20000
     assert answer["outcome"]["promised"]
-    message = assert_refused(capsys, *words, "--deadline-ms", "0.01")
-    assert message.startswith("the budget cannot be met: deadline_ms 0.01 needs ")
+    refused = tell(capsys, *words, "--deadline-ms", "0.01", "--json")
+    assert refused.code == 1
+    assert refused.json["error"]["type"] == "BudgetError"
+    assert refused.json["error"]["message"].startswith("the budget cannot be met: deadline_ms 0.01 needs ")
 
 
 def test_a_person_reads_how_good_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,7 @@ class Measuring:
         trials = [self._picture(self._noise(size), most) for size in self._sizes()]
         for size in _LARGE_SOURCES:
             trials += [self._picture(self._noise(size), cap) for cap in (least, most)]
-        self._rounds(trials, seconds)
+        self._rounds(trials, seconds, self.measured.fitting, self.measured.vision)
 
     def files(self, seconds: float) -> None:
         """Decoding pictures, JPEG and PNG, and the positions of grids that were not used before."""
@@ -84,7 +84,7 @@ class Measuring:
             self._file(self._noise(size), kind) for size in ((160, 120), *_LARGE_SOURCES) for kind in ("JPEG", "PNG")
         ]
         trials += [self._positions(size) for size in self._sizes()]
-        self._rounds(trials, seconds)
+        self._rounds(trials, seconds, self.measured.decoding, self.measured.positions)
 
     def chunks(self, seconds: float) -> None:
         """Chunks of the prompt of several lengths after several positions."""
@@ -94,6 +94,7 @@ class Measuring:
         self._rounds(
             [self._chunk(length, int(part * (model.context - length))) for part in _PAST_PARTS for length in lengths],
             seconds,
+            self.measured.chunk,
         )
 
     def steps(self, seconds: float) -> None:
@@ -119,23 +120,20 @@ class Measuring:
                 timer.join()
                 model.rearm()
 
-    def _rounds(self, trials: Sequence[Trial], seconds: float) -> None:
+    def _rounds(self, trials: Sequence[Trial], seconds: float, *warmed: Times) -> None:
+        """Run all trials again and again; of the kinds `warmed` the first round does not count.
+
+        The first of a size also makes room for activations of a size that was not seen before.
+        """
         until_ns = self._clock_ns() + int(seconds * 1e9)
         rounds = 0
         while rounds < _LEAST_ROUNDS or (rounds < _MOST_ROUNDS and self._clock_ns() < until_ns):
             for trial in trials:
                 trial()
             if rounds == 0:
-                self._forget_first()
+                for times in warmed:
+                    times.clear()
             rounds += 1
-
-    def _forget_first(self) -> None:
-        """The first of a size also makes room for activations of a size that was not seen before."""
-        measured = self.measured
-        for times in (measured.decoding, measured.fitting, measured.positions, measured.vision, measured.chunk):
-            for found in times.values():
-                if len(found) == 1:
-                    found.clear()
 
     def _timed(self, trial: Callable[[], object]) -> float:
         begun_ns = self._clock_ns()
