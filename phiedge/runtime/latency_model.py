@@ -12,6 +12,7 @@ nothing for granted about the shape of the tail (`profile/fitting.py`). Where th
 quantile, the model says a lower one instead of guessing.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,17 +49,26 @@ class PartModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A part's time in milliseconds: usually, and what it seldom exceeds."""
+    """A part's time in milliseconds: what it takes usually, and by how much it seldom exceeds that."""
 
     usual_ms: float
-    high_ms: float
+    excess_ms: float
+
+    @property
+    def high_ms(self) -> float:
+        """What it seldom exceeds."""
+        return self.usual_ms + self.excess_ms
 
     def __add__(self, other: "Estimate") -> "Estimate":
-        """Both parts, one after the other; that both are slow at once is taken as possible."""
-        return Estimate(usual_ms=self.usual_ms + other.usual_ms, high_ms=self.high_ms + other.high_ms)
+        """Both parts, one after the other.
+
+        Their excesses add as independent ones do, by their squares: that every part meets its worst in one request
+        happens, but not as seldom as each does alone. How well that holds is measured on whole requests.
+        """
+        return Estimate(usual_ms=self.usual_ms + other.usual_ms, excess_ms=math.hypot(self.excess_ms, other.excess_ms))
 
 
-NOTHING = Estimate(usual_ms=0.0, high_ms=0.0)
+NOTHING = Estimate(usual_ms=0.0, excess_ms=0.0)
 
 
 def decoding_features(pixels: int) -> tuple[float, ...]:
@@ -96,13 +106,13 @@ def step_features(context: int) -> tuple[float, ...]:
 class LatencyModel:
     """Every part of a request on one device, for one backend.
 
-    `request` is what a request takes besides its parts. `step` is one token, all of the host's work on it included;
+    `request_ms` is what a request takes besides its parts. `step` is one token, all of the host's work on it included;
     `run_excess` is the excess of many tokens together, which is smaller, at `run_quantile`. `abort_ms` is the longest
     that an engine was seen to go on after it was told to stop; `load_ms` what opening took.
     """
 
     chunk_tokens: int
-    request: PartModel
+    request_ms: float
     decoding: PartModel
     fitting: PartModel
     positions: PartModel
@@ -140,7 +150,7 @@ class LatencyModel:
 
     def around(self) -> Estimate:
         """What a request takes besides its parts."""
-        return _estimate(self.request, (1.0,))
+        return Estimate(usual_ms=self.request_ms, excess_ms=0.0)
 
     def one_step(self, context: int) -> Estimate:
         """One token over `context` positions, itself included."""
@@ -153,7 +163,8 @@ class LatencyModel:
         fixed_ms, each_ms = self.step.coefficients
         usual_ms = count * (fixed_ms + each_ms * (context + (count - 1) / 2))
         last = self.one_step(context + count - 1)
-        return Estimate(usual_ms=usual_ms, high_ms=(1 + self.run_excess) * (usual_ms - last.usual_ms) + last.high_ms)
+        excess_ms = self.run_excess * (usual_ms - last.usual_ms) + last.excess_ms
+        return Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
 
     @property
     def quantile(self) -> float:
@@ -162,4 +173,5 @@ class LatencyModel:
 
 
 def _estimate(part: PartModel, features: Sequence[float]) -> Estimate:
-    return Estimate(usual_ms=part.usual_ms(features), high_ms=part.high_ms(features))
+    usual_ms = part.usual_ms(features)
+    return Estimate(usual_ms=usual_ms, excess_ms=part.high_ms(features) - usual_ms)

@@ -11,8 +11,8 @@ class Forecast:
     """Milliseconds from the call, as the latency model tells them.
 
     `spent` had passed when this was decided. The parts are times that are seldom exceeded, each for itself;
-    `first_token` and `total` are their sums, with thinking that is closed at once. `usual_total` is what it takes
-    usually.
+    `first_token` and `total` are so for all of them together, which is less than their sum, with thinking that is
+    closed at once. `usual_total` is what it takes usually.
     """
 
     spent: float

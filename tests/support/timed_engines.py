@@ -43,7 +43,7 @@ def latency_model(*, chunk_tokens: int = 16, excess: float = 0.0) -> LatencyMode
     """The model that tells exactly what the engines take."""
     return LatencyModel(
         chunk_tokens=chunk_tokens,
-        request=part(0.0),
+        request_ms=0.0,
         decoding=part(0.0, 0.0),
         fitting=part(0.0, 0.0, 0.0),
         positions=part(0.0, 0.0),

@@ -22,14 +22,19 @@ Samples = Mapping[tuple[float, ...], Sequence[float]]
 """Milliseconds by the features of the point where they were measured."""
 
 
-def fit_part(samples: Samples) -> PartModel:
-    """The model of one part from at least one sample at one point."""
-    points = [point for point, found in samples.items() if found]
-    medians = np.array([statistics.median(samples[point]) for point in points])
+def fit_part(samples: Samples, *, centres: Samples | None = None) -> PartModel:
+    """The model of one part from at least one sample at one point.
+
+    Coefficients are fitted to `centres` where they are given: for tokens, of which many always come together, the means
+    of runs, as what disturbs one in ten of them is usual for the run and not in the median of one.
+    """
+    fitted = samples if centres is None else centres
+    points = [point for point, found in fitted.items() if found]
+    medians = np.array([statistics.median(fitted[point]) for point in points])
     coefficients = nonnegative_fit(np.array(points), medians)
-    usual = {point: float(np.dot(coefficients, point)) for point in points}
+    usual = {point: float(np.dot(coefficients, point)) for point, found in samples.items() if found}
     scale_ms = float(np.median(list(usual.values())))
-    excesses = [max(0.0, ms - usual[point]) / (usual[point] + scale_ms) for point in points for ms in samples[point]]
+    excesses = [max(0.0, ms - usual[point]) / (usual[point] + scale_ms) for point in usual for ms in samples[point]]
     quantile, excess = upper_bound(excesses)
     return PartModel(
         coefficients=tuple(map(float, coefficients)),
@@ -41,13 +46,10 @@ def fit_part(samples: Samples) -> PartModel:
     )
 
 
-def run_excess(runs: Mapping[int, Sequence[float]]) -> tuple[float, float]:
-    """By how much many tokens together lie above what they take usually, relatively; and the quantile of that.
-
-    `runs` has the times of runs by where they started.
-    """
-    usual = {start: statistics.median(found) for start, found in runs.items()}
-    excesses = [max(0.0, ms / usual[start] - 1) for start, found in runs.items() for ms in found]
+def run_excess(runs: Samples) -> tuple[float, float]:
+    """By how much many tokens together lie above what they take usually, relatively; and the quantile of that."""
+    usual = {point: statistics.median(found) for point, found in runs.items()}
+    excesses = [max(0.0, ms / usual[point] - 1) for point, found in runs.items() for ms in found]
     quantile, excess = upper_bound(excesses)
     return excess, quantile
 

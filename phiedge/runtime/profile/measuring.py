@@ -50,7 +50,7 @@ _ABORTS = 12
 
 @dataclass(slots=True, kw_only=True)
 class Measured:
-    """Milliseconds of every part by the features of the point; `runs` are those of many tokens, by their start."""
+    """Milliseconds of every part by the features of the point; `runs` has the means of many tokens."""
 
     decoding: Times = field(default_factory=dict)
     fitting: Times = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Measured:
     vision: Times = field(default_factory=dict)
     chunk: Times = field(default_factory=dict)
     step: Times = field(default_factory=dict)
-    runs: dict[int, list[float]] = field(default_factory=dict)
+    runs: Times = field(default_factory=dict)
     abort_ms: float = 0.0
 
 
@@ -192,8 +192,9 @@ class Measuring:
             token()  # an engine may go back only with its next run
             times = [self._timed(token) for _ in range(count)]
             # Contexts a few positions apart are one point.
-            measured.step.setdefault(step_features(start + 1 + count // 2), []).extend(times)
-            measured.runs.setdefault(start, []).append(sum(times))
+            features = step_features(start + 1 + count // 2)
+            measured.step.setdefault(features, []).extend(times)
+            measured.runs.setdefault(features, []).append(sum(times) / count)
 
         return trial
 

@@ -17,16 +17,16 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
 from phiedge.runtime.profile.fitting import fit_part, run_excess
 from phiedge.runtime.profile.identity import identity_here
-from phiedge.runtime.profile.measuring import Measuring, Times
+from phiedge.runtime.profile.measuring import Measuring
 from phiedge.runtime.profile.store import Fit, Profile
+from phiedge.runtime.prompt import ThinkMode
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
 DEFAULT_SECONDS = 60.0
 _SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
 _LEAST_REQUESTS, _MOST_REQUESTS = 6, 120
 _LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
-_LEAST_MS = 1e-3
-_PICTURED = 0.75  # how many of the requests have a picture
+_PICTURED, _THINKING = 0.75, 0.5  # of the requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +91,13 @@ def _measure_parts(
     excess, quantile = run_excess(found.runs)
     return LatencyModel(
         chunk_tokens=model.chunk_tokens,
-        request=fit_part({(1.0,): [_LEAST_MS]}),
+        request_ms=0.0,
         decoding=fit_part(found.decoding),
         fitting=fit_part(found.fitting),
         positions=fit_part(found.positions),
         vision=fit_part(found.vision),
         chunk=fit_part(found.chunk),
-        step=fit_part(found.step),
+        step=fit_part(found.step, centres=found.runs),
         run_excess=excess,
         run_quantile=quantile,
         abort_ms=found.abort_ms,
@@ -118,11 +118,11 @@ def _measure_requests(
     random, trials = np.random.default_rng(1), list[_Trial]()
     with progress.task("requests", 1, "round") as advance:
         while len(trials) < _LEAST_REQUESTS or (len(trials) < _MOST_REQUESTS and clock_ns() < until_ns):
-            trials.append(_request(session, model, parts, random))
+            trials.append(_request(session, model, parts, random, clock_ns=clock_ns))
         advance(1)
-    # What the parts leave out cannot be seen below nothing: a request is never faster for being whole.
-    rest: Times = {(1.0,): [max(_LEAST_MS, trial.ms - trial.predicted.usual_ms) for trial in trials[::2]]}
-    fitted = replace(parts, request=fit_part(rest))
+    # What the parts leave out cannot be less than nothing.
+    rest_ms = statistics.median(trial.ms - trial.predicted.usual_ms for trial in trials[::2])
+    fitted = replace(parts, request_ms=max(0.0, rest_ms))
     around = fitted.around()
     fresh = [replace(trial, predicted=trial.predicted + around) for trial in trials[1::2]]
     errors = sorted(trial.error for trial in fresh)
@@ -135,20 +135,36 @@ def _measure_requests(
     )
 
 
-def _request(session: Session, model: LoadedModel, parts: LatencyModel, random: np.random.Generator) -> _Trial:
+def _request(
+    session: Session,
+    model: LoadedModel,
+    parts: LatencyModel,
+    random: np.random.Generator,
+    *,
+    clock_ns: Callable[[], int],
+) -> _Trial:
     """One request with a picture or without, of a length and with an answer that are drawn."""
     sees = model.context >= 2 * model.facts.min_num_patches and random.random() < _PICTURED
     pixels = _picture(model, random) if sees else None
     known = model.known_grids
     prompt = "a " * int(random.integers(1, min(_LONGEST_PROMPT, model.context // 8))) + "?"
+    think: ThinkMode = "on" if random.random() < _THINKING else "off"
+    # What it takes to write the prompt is known when a request is admitted: it has passed.
+    begun_ns = clock_ns()
+    model.prompts.chat(prompt, images=0 if pixels is None else 1, think=think)
+    text_ms = (clock_ns() - begun_ns) / 1e6
     result = session.generate(
         prompt,
         [] if pixels is None else [pixels],
-        think="on" if random.random() < 0.5 else "off",
+        think=think,
         max_new_tokens=int(random.integers(1, _MOST_TOKENS)),
     )
     rows = result.tokens.prompt + result.tokens.visual
-    predicted = parts.prefill(rows) + parts.steps(len(result.token_ids) - 1, rows + 1)
+    predicted = (
+        Estimate(usual_ms=text_ms, excess_ms=0.0)
+        + parts.prefill(rows)
+        + parts.steps(len(result.token_ids) - 1, rows + 1)
+    )
     if pixels is not None:
         height, width, _ = pixels.shape
         grid = choose_grid(width, height, PatchBudget.from_facts(model.facts))

@@ -53,5 +53,11 @@ def test_a_part_tells_its_median_and_its_worst() -> None:
 
 
 def test_many_tokens_together_spread_less() -> None:
-    excess, quantile = run_excess({0: [100.0] * 28 + [110.0], 500: [200.0] * 30})
+    excess, quantile = run_excess({(1.0, 0.0): [100.0] * 28 + [110.0], (1.0, 500.0): [200.0] * 30})
     assert (round(excess, 3), quantile) == (0.1, 0.95)
+
+
+def test_tokens_are_fitted_to_their_runs_and_spread_as_they_are() -> None:
+    part = fit_part({(1.0,): [1.0, 1.0, 1.0, 5.0]}, centres={(1.0,): [2.0]})
+    assert part.usual_ms((1.0,)) == pytest.approx(2.0)
+    assert part.high_ms((1.0,)) == pytest.approx(5.0)
