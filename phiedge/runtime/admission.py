@@ -71,15 +71,18 @@ class _Candidate:
         return self.until_first_token + self.closing + self.answer
 
 
-def admit(asked: Asked, budget: Budget, model: LatencyModel) -> Plan:
-    """The plan for a request. Raises `BudgetError` with the numbers and with the nearest budget that can be met."""
+def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float = 1.0) -> Plan:
+    """The plan for a request. Raises `BudgetError` with the numbers and with the nearest budget that can be met.
+
+    `slowdown` is told; the model has it in it already.
+    """
     may_give_up = budget.may_give_up
     candidate = _candidate(asked, budget, model, asked.max_visual_tokens, asked.think, ())
     for count in range(len(may_give_up) + 1):
         candidate = _best(asked, budget, model, may_give_up[:count])
         if not _lacks(candidate, budget, asked.spent_ms):
-            return _plan(candidate, asked, budget, model)
-    raise _refusal(candidate, asked, budget, model)
+            return _plan(candidate, asked, budget, model, slowdown)
+    raise _refusal(candidate, asked, budget, model, slowdown)
 
 
 def unmeasured(asked: Asked, budget: Budget, *, chunk_tokens: int, reason: str) -> Plan:
@@ -178,7 +181,7 @@ def _lacks(candidate: _Candidate, budget: Budget, spent_ms: float) -> dict[str, 
     return {name: (limit, needed[name]) for name, limit in limits.items() if limit is not None and needed[name] > limit}
 
 
-def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> Plan:
+def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float) -> Plan:
     asked_grids = asked.grids(asked.max_visual_tokens)
     first, least = candidate.until_first_token, candidate.least
     return Plan(
@@ -200,8 +203,10 @@ def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyMod
             closing=candidate.closing.high_ms,
             answer=candidate.answer.high_ms,
             total=asked.spent_ms + least.high_ms,
+            usual_first_token=asked.spent_ms + first.usual_ms,
             usual_total=asked.spent_ms + least.usual_ms,
             quantile=model.quantile,
+            slowdown=slowdown,
         ),
     )
 
@@ -230,7 +235,7 @@ def _thinking_room(candidate: _Candidate, asked: Asked, budget: Budget, model: L
     return low + min(budget.min_think_tokens or 0, high)
 
 
-def _refusal(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> BudgetError:
+def _refusal(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float) -> BudgetError:
     """The error for the request at its cheapest, with the nearest budget."""
     lacks = _lacks(candidate, budget, asked.spent_ms)
     parts = (
@@ -241,6 +246,8 @@ def _refusal(candidate: _Candidate, asked: Asked, budget: Budget, model: Latency
     if "deadline_ms" in lacks:
         parts += f", closing {candidate.closing.high_ms:.1f}, {candidate.answer_tokens} tokens of the answer "
         parts += f"{candidate.answer.high_ms:.1f}"
+    if slowdown > 1:
+        parts += f"; requests took {slowdown:.1f} times the profile lately"
     told = " and ".join(f"{name} {limit:g} needs {needed:.1f} ms" for name, (limit, needed) in lacks.items())
     nearest = ", ".join(f"{name}={_rounded_up(needed)}" for name, (_, needed) in lacks.items())
     return BudgetError(

@@ -11,7 +11,7 @@ from typing import Literal
 
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.latency_model import LatencyModel
-from phiedge.runtime.pace import ObservedPace, ProfiledPace
+from phiedge.runtime.pace import ObservedPace, ProfiledPace, Slowdown
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.result import Outcome
 
@@ -66,6 +66,7 @@ class Keeper(Free):
         plan: Plan,
         model: LatencyModel | None,
         pace: ProfiledPace | ObservedPace,
+        slowdown: Slowdown,
         closing: Sequence[int],
         extending: Sequence[int],
         ends: frozenset[int],
@@ -74,6 +75,7 @@ class Keeper(Free):
     ) -> None:
         self.plan: Plan = plan
         self._budget, self._model, self._pace = budget, model, pace
+        self._slowdown = slowdown
         self._closing, self._extending, self._ends = tuple(closing), tuple(extending), ends
         self._begun_ns, self._clock_ns = begun_ns, clock_ns
         self._due_ns = _NEVER if budget.deadline_ms is None else begun_ns + budget.deadline_ms * 1e6
@@ -133,12 +135,16 @@ class Keeper(Free):
         return self._force(self._closing)
 
     def outcome(self, *, stopped: bool, watchdog: bool, first_token_ms: float | None) -> Outcome | None:
+        forecast = self.plan.forecast
+        if forecast is not None and first_token_ms is not None:
+            usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.slowdown
+            self._slowdown.observe(first_token_ms - forecast.spent, usual_ms)
         left_ns = self._left_ns()
         limited = self._due_ns != _NEVER
         ttft_ms = self._budget.ttft_ms
         late = None if ttft_ms is None or first_token_ms is None else max(0.0, first_token_ms - ttft_ms)
         return Outcome(
-            promised=self.plan.forecast is not None,
+            promised=forecast is not None,
             slack_ms=max(0.0, left_ns / 1e6) if limited else None,
             overrun_ms=max(0.0, -left_ns / 1e6) if limited else None,
             ttft_overrun_ms=late,

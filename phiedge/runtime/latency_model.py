@@ -14,7 +14,7 @@ quantile, the model says a lower one instead of guessing.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phiedge.errors import BundleError
 
@@ -45,6 +45,11 @@ class PartModel:
         """What a part with these features seldom exceeds."""
         usual_ms = self.usual_ms(features)
         return usual_ms + self.excess * (usual_ms + self.scale_ms)
+
+    def slowed(self, factor: float) -> "PartModel":
+        """The same part where everything takes `factor` times as long."""
+        coefficients = tuple(factor * value for value in self.coefficients)
+        return replace(self, coefficients=coefficients, scale_ms=factor * self.scale_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +170,19 @@ class LatencyModel:
         last = self.one_step(context + count - 1)
         excess_ms = self.run_excess * (usual_ms - last.usual_ms) + last.excess_ms
         return Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
+
+    def slowed(self, factor: float) -> "LatencyModel":
+        """The same device where everything takes `factor` times as long."""
+        return replace(
+            self,
+            request_ms=factor * self.request_ms,
+            decoding=self.decoding.slowed(factor),
+            fitting=self.fitting.slowed(factor),
+            positions=self.positions.slowed(factor),
+            vision=self.vision.slowed(factor),
+            chunk=self.chunk.slowed(factor),
+            step=self.step.slowed(factor),
+        )
 
     @property
     def quantile(self) -> float:

@@ -10,6 +10,34 @@ from phiedge.runtime.latency_model import LatencyModel
 _SHARE = 1 / 8  # of the newest token in what is believed
 _MOST = 4.0  # one token that was disturbed for a moment says little about the next
 
+_NOTICED = 1.05  # less is what a good model is off by
+
+
+class Slowdown:
+    """By how much requests took longer than their profile says, lately: what admission goes by, besides the profile.
+
+    A request that is refused teaches nothing, so every refusal forgets half of it, and a machine that has become quiet
+    is found out.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+    def observe(self, spent_ms: float, usual_ms: float) -> None:
+        """Something took so long that usually takes `usual_ms`."""
+        seen = self.factor + (min(spent_ms / usual_ms, _MOST) - self.factor) * 2 * _SHARE
+        self.factor = max(1.0, seen)
+
+    def forget(self) -> None:
+        """Believe half of it."""
+        self.factor = 1 + (self.factor - 1) / 2
+
+    def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
+        """The model as the machine is now, and by what factor it was slowed."""
+        if self.factor < _NOTICED:
+            return model, 1.0
+        return model.slowed(self.factor), self.factor
+
 
 class ProfiledPace:
     """Nanoseconds of tokens to come, by a latency model."""

@@ -12,7 +12,8 @@ class Forecast:
 
     `spent` had passed when this was decided. The parts are times that are seldom exceeded, each for itself;
     `first_token` and `total` are so for all of them together, which is less than their sum, with thinking that is
-    closed at once. `usual_total` is what it takes usually.
+    closed at once. `usual_first_token` and `usual_total` are what it takes usually. `slowdown` is by how much requests
+    took longer than the profile lately; all times have it in them.
     """
 
     spent: float
@@ -23,8 +24,10 @@ class Forecast:
     closing: float
     answer: float
     total: float
+    usual_first_token: float
     usual_total: float
     quantile: float
+    slowdown: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,9 @@ class Plan:
 def _told_forecast(forecast: Forecast) -> list[str]:
     parts = ("spent", "preprocess", "vision", "prefill", "closing", "answer")
     times = ", ".join(f"{name} {getattr(forecast, name):.1f}" for name in parts)
+    slow = [] if forecast.slowdown == 1 else [f"requests took {forecast.slowdown:.1f} times the profile lately"]
     return [
+        *slow,
         f"first token after {forecast.first_token:.1f} ms, all within {forecast.total:.1f} ms "
         f"(each part with {100 * forecast.quantile:g} %), usually {forecast.usual_total:.1f} ms",
         f"of that in ms: {times}",

@@ -239,6 +239,30 @@ def test_slow_tokens_make_the_rest_of_the_answer_start_earlier(known: Opened) ->
     assert slow.tokens.answer >= 8
 
 
+def test_a_machine_that_became_slow_refuses_what_it_cannot_do_now_and_tries_again_later(known: Opened) -> None:
+    budget = Budget(deadline_ms=PREFILL_MS * known.rows + 8 * STEP_MS, answer_tokens=6)
+    known.engine.before_chunk = lambda: known.clock.pass_ms(4 * PREFILL_MS * known.rows)
+    generous = Budget(deadline_ms=20 * budget.deadline_ms, answer_tokens=6)
+    for _ in range(12):
+        result = known.ask(think="off", max_new_tokens=6, budget=generous)
+    assert result.plan.forecast.slowdown == pytest.approx(4, rel=0.1)
+    known.engine.before_chunk = lambda: None
+    with pytest.raises(BudgetError, match="times the profile lately"):
+        known.ask(think="off", budget=budget)
+    refusals = 0
+    while refusals < 20 and _is_refused(known, budget):
+        refusals += 1
+    assert 0 < refusals < 20, "what was slow once is believed for a while, and not for ever"
+
+
+def _is_refused(opened: Opened, budget: Budget) -> bool:
+    try:
+        opened.ask(think="off", budget=budget)
+    except BudgetError:
+        return True
+    return False
+
+
 def test_without_a_profile_a_deadline_is_kept_and_nothing_is_promised(opened: Callable[..., Opened]) -> None:
     unknown = opened(latency=None)
     budget = Budget(deadline_ms=PREFILL_MS * unknown.rows + 20 * STEP_MS, answer_tokens=6)

@@ -67,6 +67,7 @@ class TimedEngine:
         self.calls: list[str] = []
         self.says: Iterator[int] = repeat(FILLER)
         self.before_step: Callable[[int], None] = lambda past: None
+        self.before_chunk: Callable[[], None] = lambda: None
         self.stopped = False
         self._clock, self._logits = clock, np.zeros(vocab, np.float32)
 
@@ -80,6 +81,7 @@ class TimedEngine:
 
     def prefill(self, embeddings: Any, *, past: int) -> Any:
         self._call("chunk")
+        self.before_chunk()
         self._clock.pass_ms(PREFILL_MS * len(embeddings))
         return self._next()
 
