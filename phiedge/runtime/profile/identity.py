@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from phiedge.bundle import Bundle
+from phiedge.bundle import Bundle, hash_file
 from phiedge.devices.host import host
 from phiedge.devices.processor import this_processor
+from phiedge.engines.engine_record import RECORD_NAME
 from phiedge.engines.threads import default_threads
 from phiedge.runtime.loaded_model import LoadedModel
 
@@ -65,12 +66,19 @@ def identity_here(bundle: Bundle, model: LoadedModel, *, threads: int | None, ro
             "activations": model.activations,
         },
         versions=_versions(model.backend),
-        graphs={name: entry.sha256[:12] for name, entry in bundle.manifest.files.items() if _computes(name)},
+        graphs=_graphs(bundle, model.backend),
     )
 
 
-def _computes(name: str) -> bool:
-    return name.startswith(("vision.", "decoder."))
+def _graphs(bundle: Bundle, backend: str) -> dict[str, str]:
+    """What computes: the bundle's graphs and weights, and the engines that were built of them for this backend."""
+    listed = {
+        name: entry.sha256[:12]
+        for name, entry in bundle.manifest.files.items()
+        if name.startswith(("vision.", "decoder."))
+    }
+    records = sorted((bundle.path / "engines").glob(f"{backend}-*/{RECORD_NAME}"))
+    return listed | {f"engines/{path.parent.name}": hash_file(path)[:12] for path in records}
 
 
 def _machine(root: Path) -> dict[str, str]:

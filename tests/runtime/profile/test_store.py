@@ -67,6 +67,17 @@ def test_a_profile_of_something_else_is_not_used(
     assert told in found
 
 
+def test_an_engine_that_was_built_later_makes_another_profile_necessary(bundle, model, here: Identity) -> None:
+    write_profile(bundle, profile(here))
+    for name in ("onnxruntime-cpu", "tensorrt-sm87"):
+        (bundle.path / "engines" / name).mkdir(parents=True)
+        (bundle.path / "engines" / name / "engine.json").write_text("{}")
+    found = find_latency_model(bundle, model, threads=1)
+    assert isinstance(found, str)
+    assert "engines/onnxruntime-cpu nothing, here " in found
+    assert "tensorrt" not in found
+
+
 def test_a_profile_that_was_copied_under_this_machines_name_is_not_used(bundle, model, here: Identity) -> None:
     path = write_profile(bundle, profile(here))
     other = replace(here, machine={**here.machine, "processor": "Other"})
