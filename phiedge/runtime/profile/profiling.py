@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from phiedge.runtime.images import Pixels
 from phiedge.runtime.latency_model import Estimate, LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
-from phiedge.runtime.profile.fitting import fit_part, run_excess
+from phiedge.runtime.profile.fitting import fit_part, nonnegative_fit, run_excess
 from phiedge.runtime.profile.identity import identity_here
 from phiedge.runtime.profile.measuring import Measuring
 from phiedge.runtime.profile.store import Fit, Profile
@@ -26,6 +26,7 @@ DEFAULT_SECONDS = 60.0
 _SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
 _LEAST_REQUESTS, _MOST_REQUESTS = 6, 120
 _LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
+_DISTURBED = 1.5  # times of what most take
 _PICTURED, _THINKING = 0.75, 0.5  # of the requests
 
 
@@ -114,17 +115,16 @@ def _measure_requests(
     progress: Progress,
     clock_ns: Callable[[], int],
 ) -> tuple[LatencyModel, Fit]:
-    """What requests take besides their parts from every other one, and how well all of it fits from the rest."""
+    """What requests make of their parts, from every other one; and how well all of it fits, from the rest."""
     random, trials = np.random.default_rng(1), list[_Trial]()
     with progress.task("requests", 1, "round") as advance:
         while len(trials) < _LEAST_REQUESTS or (len(trials) < _MOST_REQUESTS and clock_ns() < until_ns):
             trials.append(_request(session, model, parts, random, clock_ns=clock_ns))
         advance(1)
-    # What the parts leave out cannot be less than nothing.
-    rest_ms = statistics.median(trial.ms - trial.predicted.usual_ms for trial in trials[::2])
-    fitted = replace(parts, request_ms=max(0.0, rest_ms))
+    factor, rest_ms = _whole_from_parts(trials[::2])
+    fitted = replace(parts.slowed(factor), request_ms=rest_ms)
     around = fitted.around()
-    fresh = [replace(trial, predicted=trial.predicted + around) for trial in trials[1::2]]
+    fresh = [replace(trial, predicted=trial.predicted.times(factor) + around) for trial in trials[1::2]]
     errors = sorted(trial.error for trial in fresh)
     within = sum(trial.ms <= trial.predicted.high_ms for trial in fresh) / len(fresh)
     return fitted, Fit(
@@ -133,6 +133,19 @@ def _measure_requests(
         p95_error=round(errors[min(len(errors) - 1, int(0.95 * len(errors)))], 4),
         within=round(within, 4),
     )
+
+
+def _whole_from_parts(trials: Sequence[_Trial]) -> tuple[float, float]:
+    """What requests take: so many times of what their parts take alone, one after the other, and so much besides.
+
+    Requests that were disturbed far more than most do not count.
+    """
+    ratios = [trial.ms / trial.predicted.usual_ms for trial in trials]
+    middle = statistics.median(ratios)
+    kept = [trial for trial, ratio in zip(trials, ratios, strict=True) if ratio <= _DISTURBED * middle]
+    features = np.array([(trial.predicted.usual_ms, 1.0) for trial in kept])
+    factor, rest_ms = map(float, nonnegative_fit(features, np.array([trial.ms for trial in kept])))
+    return (factor, rest_ms) if factor > 0 else (middle, 0.0)
 
 
 def _request(
