@@ -22,7 +22,7 @@ VERBS = {
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
-    "profile": "Measure this machine's latency model into a bundle, for deadlines.",
+    "profile": "Measure what requests take here, for deadlines.",
     "devices": "List and show the devices that a bundle can be made for.",
 }
 

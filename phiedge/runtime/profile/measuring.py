@@ -70,6 +70,8 @@ class Measuring:
         self._model, self._clock_ns = model, clock_ns
         self._random = np.random.default_rng(0)
         self.measured = Measured()
+        # Nothing that is measured later meets memory of the cache which nobody has written: it may hold no numbers.
+        model.prefill(model.context)
 
     def pictures(self, seconds: float) -> None:
         """Pictures from pixels to features: from the fewest patches to the most, and large ones made smaller."""
