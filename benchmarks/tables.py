@@ -96,6 +96,27 @@ def _decode_host(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Row
     return [*rows, ("largest capacity over smallest", "", "", ratio, "≈ 1")]
 
 
+def _deadlines(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    profile, step_ms, host_us = results["profile"], results["step_ms"], results["host_us_per_token"]["median"]
+    rows: Rows = [("what", "idle", "beside neighbours", "wanted")]
+    idle, loaded = results["idle"], results["loaded"]
+
+    def row(label: str, key: str, wanted: str = "") -> tuple[str, ...]:
+        return (label, *(f"{condition[key]}" for condition in (idle, loaded)), wanted)
+
+    rows += [
+        row("admitted", "admitted"),
+        row("refused", "refused"),
+        row("answered in time, of those", "answered_in_time", "≥ 0.99"),
+    ]
+    for quantile in sorted({*idle["overrun_ms"], *loaded["overrun_ms"]}):
+        told = (f"{condition['overrun_ms'].get(quantile, '')}" for condition in (idle, loaded))
+        rows.append((f"overrun in ms, {quantile}", *told, f"a token takes {step_ms}"))
+    errors = f"{100 * profile['median_error']:.1f} %, {100 * profile['p95_error']:.1f} %"
+    rows.append(("prediction of unseen requests, error at the median and at p95", errors, "", "≤ 5 %, ≤ 15 %"))
+    return [*rows, ("the controller, µs per token", f"{host_us}", "", "≤ 20")]
+
+
 def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     rows: Rows = [
         (
@@ -277,6 +298,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     **{f"bundle-speed-{name}": _bundle_speed for name in BUNDLES},
     "reference-accuracy": _accuracy,
     "decode-host": _decode_host,
+    "deadlines": _deadlines,
     "peers-side-by-side": _side_by_side,
     "tensorrt-build": _tensorrt_build,
     "tensorrt-build-full-size": _tensorrt_build,

@@ -33,6 +33,7 @@ from phiedge.errors import (
 if TYPE_CHECKING:
     from phiedge.bundle import Bundle
     from phiedge.runtime.budget import Budget
+    from phiedge.runtime.camera import LatestFrame
     from phiedge.runtime.result import Event, Result
     from phiedge.runtime.session import Session
 
@@ -52,6 +53,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "IntegrityError",
+    "LatestFrame",
     "MissingExtraError",
     "PhiEdgeError",
     "PromptError",
@@ -72,6 +74,7 @@ _HOMES = {
     "Budget": "phiedge.runtime.budget",
     "Bundle": "phiedge.bundle",
     "Event": "phiedge.runtime.result",
+    "LatestFrame": "phiedge.runtime.camera",
     "Result": "phiedge.runtime.result",
     "Session": "phiedge.runtime.session",
 }

@@ -16,6 +16,7 @@ from phiedge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from phiedge.runtime.budget import Budget
     from phiedge.runtime.prompt import ThinkMode
     from phiedge.runtime.result import Event, Result
 
@@ -60,6 +61,31 @@ def run(
             "--seed", metavar="N", help="With a temperature: the same seed, the same answer.", show_default=False
         ),
     ] = None,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline-ms", metavar="MS", help="The whole answer within so many milliseconds.", show_default=False
+        ),
+    ] = None,
+    ttft_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--ttft-ms", metavar="MS", help="The first token within so many milliseconds.", show_default=False
+        ),
+    ] = None,
+    answer_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--answer-tokens", metavar="N", help="With a deadline: the room to keep for the answer.", show_default=False
+        ),
+    ] = None,
+    on_infeasible: Annotated[
+        str,
+        typer.Option(
+            "--on-infeasible", metavar="WHAT", help="What cannot be met: refuse it, or degrade picture and thinking."
+        ),
+    ] = "refuse",
+    explain: Annotated[bool, typer.Option("--explain", help="Say how the time was planned and how it went.")] = False,
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
@@ -70,18 +96,25 @@ def run(
     The answer is printed as it comes, the thinking before it on stderr, and then where the time went. A question that
     does not fit the context is refused with the numbers.
 
+    With a deadline the answer ends in time, cut if it must be; thinking is closed early enough to leave room for the
+    answer. What cannot be met is refused before anything is computed, if `phiedge profile` has measured this machine.
+
     \b
     Examples:
       phiedge run bundle -i screen.png -p "What number is on the display?"
       phiedge run bundle -i before.png -i after.png -p "What has changed?"
       phiedge run bundle -i shelf.png -p "How many cans are there?" --json
+      phiedge run bundle -i shelf.png -p "What is on the left?" --deadline-ms 800 --explain
     """
     with held_interrupts():
         from phiedge.runtime.session import Session
 
     think_mode, progress = _think_mode(think), terminal_progress()
+    budget = _budget(deadline_ms, ttft_ms, answer_tokens, on_infeasible)
+    if explain and budget is None:
+        raise UsageError("--explain tells how a budget was met, and there is none", remedy="give --deadline-ms")
     with progress.task("open", 1, "bundle") as advance:
-        session = Session.open(bundle, max_context=max_context, threads=threads, backend=backend)
+        session = Session.open(bundle, max_context=max_context, threads=threads, backend=backend, budget=budget)
         advance(1)
     with session:
         events = session.stream(
@@ -99,7 +132,10 @@ def run(
         if as_json:
             emit_json(_last(chain([first], events)).as_dict())
         else:
-            _show(_print_as_it_comes(chain([first], events)))
+            result = _print_as_it_comes(chain([first], events))
+            _show(result)
+            if explain:
+                _explain(result)
 
 
 def _think_mode(word: str) -> "ThinkMode":
@@ -108,6 +144,21 @@ def _think_mode(word: str) -> "ThinkMode":
     if word not in get_args(ThinkMode):
         raise UsageError(f"there is no think mode {word!r}", remedy="use --think auto, on or off")
     return cast("ThinkMode", word)
+
+
+def _budget(
+    deadline_ms: float | None, ttft_ms: float | None, answer_tokens: int | None, on_infeasible: str
+) -> "Budget | None":
+    from phiedge.runtime.budget import Budget, OnInfeasible
+
+    if deadline_ms is None and ttft_ms is None and answer_tokens is None and on_infeasible == "refuse":
+        return None
+    return Budget(
+        deadline_ms=deadline_ms,
+        ttft_ms=ttft_ms,
+        answer_tokens=answer_tokens,
+        on_infeasible=cast("OnInfeasible", on_infeasible),
+    )
 
 
 def _last(events: "Iterable[Event]") -> "Result":
@@ -154,6 +205,22 @@ def _show(result: "Result") -> None:
     show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")
     if result.finish_reason in _CUT_SHORT:
         print(f"note: {_CUT_SHORT[result.finish_reason]}", file=sys.stderr)
+    if result.plan is not None and result.plan.unpromised is not None:
+        print(
+            f"note: nothing was promised, as {result.plan.unpromised}; measure it: phiedge profile BUNDLE",
+            file=sys.stderr,
+        )
+
+
+def _explain(result: "Result") -> None:
+    plan, outcome = result.plan, result.outcome
+    assert plan is not None
+    assert outcome is not None
+    print()
+    for line in plan.explain():
+        print(line)
+    for line in outcome.explain():
+        print(line)
 
 
 def _rate(count: int, milliseconds: float) -> str:

@@ -25,6 +25,7 @@ VERBS = {
     "bench": "Measure a bundle beside what this machine could do.",
     "devices": "List devices that a bundle can be made for; say which this is.",
     "doctor": "Say what on this machine makes answers late.",
+    "profile": "Measure what requests take here, for deadlines.",
 }
 
 

@@ -15,10 +15,12 @@ What is decided here, once:
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,8 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 8192 * 8192
 """The most pixels that a picture may have, decoded (201 MB of RGB); a file of a few kilobytes can claim billions."""
+
+T = TypeVar("T")
 
 _MOST_BYTES_OF_A_PIXEL = 8  # four channels of 16 bits, not compressed
 _METADATA_BYTES = 16 << 20  # colour profile, thumbnails and what else a camera adds
@@ -45,17 +49,25 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 def load_images(sources: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
     """Read every picture of a request, in order. Raises `ImageError` naming the place of the one that does not work."""
+    return [
+        _at_place(place, partial(load_image, source, max_pixels=max_pixels))
+        for place, source in enumerate(listed(sources), start=1)
+    ]
+
+
+def listed(sources: Iterable[ImageSource]) -> list[ImageSource]:
+    """The pictures of a request, none read yet. Raises `ImageError` for one that is not in a sequence."""
     if isinstance(sources, str | bytes | os.PathLike | Image.Image) or getattr(sources, "ndim", 4) == 3:
         raise ImageError(
             f"images must be a sequence of pictures, not one {type(sources).__name__}",
             remedy="put it into a list: images=[picture]",
         )
-    return [_load_one(place, source, max_pixels) for place, source in enumerate(sources, start=1)]
+    return list(sources)
 
 
-def _load_one(place: int, source: ImageSource, max_pixels: int) -> Pixels:
+def _at_place(place: int, read: Callable[[], T]) -> T:
     try:
-        return load_image(source, max_pixels=max_pixels)
+        return read()
     except ImageError as error:
         raise ImageError(f"picture {place}: {error.message}", remedy=error.remedy) from error
 
@@ -79,7 +91,43 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSize:
+    """Width and height in pixels as they are stored, which a rotation may exchange; `encoded` if they are in a file."""
+
+    width: int
+    height: int
+    encoded: bool
+
+
+def measure_images(sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[PictureSize]:
+    """The sizes of all pictures, without decoding one. Raises `ImageError` for what can be seen without it."""
+    return [_at_place(place, partial(_measure, source, max_pixels)) for place, source in enumerate(sources, start=1)]
+
+
+def _measure(source: ImageSource, max_pixels: int) -> PictureSize:
+    if isinstance(source, bytes | str | os.PathLike):
+        name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+        if not isinstance(source, bytes):
+            _check_file(Path(source), max_pixels)
+        elif not source:
+            raise _empty(name)
+        opened = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+        with _decoding(name, max_pixels), Image.open(opened, formats=FORMATS) as image:
+            _check_size(image.width, image.height, name, max_pixels)
+            return PictureSize(width=image.width, height=image.height, encoded=True)
+    if isinstance(source, Image.Image):
+        return PictureSize(width=source.width, height=source.height, encoded=False)
+    pixels = load_image(source, max_pixels=max_pixels)  # an array is only looked at; anything else is refused there
+    return PictureSize(width=pixels.shape[1], height=pixels.shape[0], encoded=False)
+
+
 def _read_file(path: Path, max_pixels: int) -> bytes:
+    _check_file(path, max_pixels)
+    return path.read_bytes()
+
+
+def _check_file(path: Path, max_pixels: int) -> None:
     if path.is_dir():
         raise ImageError(f"{path} is a directory", remedy="give the files in it one by one")
     if not path.exists():
@@ -92,7 +140,6 @@ def _read_file(path: Path, max_pixels: int) -> bytes:
             f"{path} has {size_bytes} bytes, more than the {limit_bytes} that {max_pixels} pixels can take",
             remedy="give a still picture; of a film, the frames that matter",
         )
-    return path.read_bytes()
 
 
 def _from_array(array: npt.NDArray[np.uint8], max_pixels: int) -> Pixels:
@@ -111,9 +158,13 @@ def _from_array(array: npt.NDArray[np.uint8], max_pixels: int) -> Pixels:
 
 def _from_encoded(data: bytes, name: str, max_pixels: int) -> Pixels:
     if not data:
-        raise ImageError(f"{name}: the picture is empty", remedy="save or copy it again")
+        raise _empty(name)
     with _decoding(name, max_pixels), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return _decoded(image, name, max_pixels)
+
+
+def _empty(name: str) -> ImageError:
+    return ImageError(f"{name}: the picture is empty", remedy="save or copy it again")
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:

@@ -4,7 +4,7 @@ It knows how to turn a prompt and its pictures into rows, rows into a filled cac
 does not know about requests, threads or text; that is `session.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,9 @@ from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.embeddings import EmbeddingTable, read_positions
 from phiedge.runtime.images import ImageSource, load_images
 from phiedge.runtime.kv_cache import KVCache
-from phiedge.runtime.merge import PictureRows, RowPlan, TextRows
+from phiedge.runtime.merge import PictureRows, RowPlan, Rows, TextRows
 from phiedge.runtime.positions import PositionTable
-from phiedge.runtime.preprocess import PatchBudget, Patchifier, Picture, fit_picture
+from phiedge.runtime.preprocess import Grid, PatchBudget, Patchifier, Picture, fit_picture
 from phiedge.runtime.prompt import PromptBuilder
 from phiedge.runtime.sampling import Logits
 from phiedge.runtime.stopwatch import Stopwatch
@@ -64,13 +64,11 @@ class LoadedModel:
         self.position_bytes = self._decoder.cache_bytes // self._decoder.capacity  # which may be above the context
         self.step_run_ns = 0  # how long the engine's library computed in the last step
 
-        self._chunk_tokens = chunk_tokens
+        self.chunk_tokens = chunk_tokens
         self._embeddings = EmbeddingTable(bundle)
         self._next_row = self._embeddings.writer(self._decoder.row)
         self._patchifier = Patchifier(facts.patch_size, self._vision.input_dtype)
-        self._positions = PositionTable(
-            read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype
-        )
+        self.positions = PositionTable(read_positions(bundle), side=facts.position_grid, dtype=self._vision.input_dtype)
         self._rows = aligned_zeros((self.context, facts.hidden_size), self._decoder.input_dtype)
         self._patches = aligned_zeros((facts.max_num_patches, self._patchifier.row_length), self._vision.input_dtype)
 
@@ -82,25 +80,42 @@ class LoadedModel:
     def write_rows(self, plan: RowPlan, pictures: Sequence[Picture], watch: Stopwatch) -> None:
         """Fill the decoder's input rows: embeddings for text, vision features for pictures."""
         for part in plan.rows:
-            out = self._rows[part.start : part.start + part.count]
-            if isinstance(part, TextRows):
-                with watch.measure("preprocess"):
-                    self._embeddings.copy_rows(part.tokens, out)
-            else:
-                self._encode_picture(part, pictures[part.picture], out, watch)
+            self.write_part(part, pictures, watch)
+
+    def write_part(self, part: Rows, pictures: Sequence[Picture], watch: Stopwatch) -> None:
+        """Fill the input rows of one part of a plan."""
+        out = self._rows[part.start : part.start + part.count]
+        if isinstance(part, TextRows):
+            with watch.measure("preprocess"):
+                self._embeddings.copy_rows(part.tokens, out)
+        else:
+            self._encode_picture(part, pictures[part.picture], out, watch)
+
+    @property
+    def known_grids(self) -> frozenset[Grid]:
+        """The grids whose position embeddings are kept from before."""
+        return self.positions.known
 
     def prefill(self, length: int) -> Logits:
         """Run the first `length` rows in chunks into an emptied cache; returns the logits after the last.
 
         The returned array is overwritten by the next step.
         """
+        *_, logits = self.prefill_chunks(length)
+        return logits
+
+    def prefill_chunks(self, length: int) -> Iterator[Logits]:
+        """The same as `prefill`, chunk by chunk: the next one runs when the next logits are asked for."""
         self._cache.clear()
-        logits: Logits | None = None
-        for start in range(0, length, self._chunk_tokens):
-            chunk = self._rows[start : min(start + self._chunk_tokens, length)]
-            logits = self._decoder.prefill(chunk, past=start)
-            self._cache.commit(len(chunk))
-        assert logits is not None
+        for start in range(0, length, self.chunk_tokens):
+            count = min(self.chunk_tokens, length - start)
+            logits = self.run_chunk(start, count)
+            self._cache.commit(count)
+            yield logits
+
+    def run_chunk(self, start: int, count: int) -> Logits:
+        """Run `count` rows from row `start` on after as many positions, without counting them as computed."""
+        logits: Logits = self._decoder.prefill(self._rows[start : start + count], past=start)
         return logits
 
     def step(self, token: int) -> Logits:
@@ -110,6 +125,11 @@ class LoadedModel:
         self.step_run_ns = self._decoder.run_ns
         self._cache.commit(1)
         return logits
+
+    @property
+    def length(self) -> int:
+        """How many positions of the cache have been computed."""
+        return self._cache.length
 
     def seek(self, length: int) -> None:
         """Count the first `length` positions of the cache as computed, whatever they hold: for measuring there."""
@@ -132,7 +152,7 @@ class LoadedModel:
         with watch.measure("preprocess"):
             patches = self._patches[: part.whole]
             self._patchifier.write(picture, patches)
-            positions = self._positions.embed(picture.grid)
+            positions = self.positions.embed(picture.grid)
         with watch.measure("vision"):
             if part.count == part.whole:
                 self._vision.encode(patches, positions, out)

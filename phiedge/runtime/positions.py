@@ -55,6 +55,15 @@ class PositionTable:
         self._kept.move_to_end(grid)
         return found
 
+    @property
+    def known(self) -> frozenset[Grid]:
+        """The grids whose embeddings are kept."""
+        return frozenset(self._kept)
+
+    def forget(self) -> None:
+        """Keep none any more: for measuring what a new one takes."""
+        self._kept.clear()
+
     def _interpolate(self, grid: Grid) -> npt.NDArray[np.float32]:
         side, channels = self._side, self._table.shape[1]
         widened = _mix(resize_weights(grid.columns, side), self._table.reshape(side, side, channels), axis=1)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from phiedge.errors import UsageError
+from phiedge.runtime.budget import Budget
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.sampling import Sampling
@@ -23,6 +24,7 @@ class Request:
     truncate_like_publisher: bool = False
     history: Sequence[Message] = ()
     max_visual_tokens: int | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if self.think not in get_args(ThinkMode):

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.plan import Plan
 
 FinishReason: TypeAlias = Literal["stop", "length", "deadline", "cancelled"]
 Channel: TypeAlias = Literal["thinking", "answer"]
@@ -40,11 +41,47 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request fared against its budget.
+
+    `slack_ms` was left of the deadline when the request ended, `overrun_ms` is by how much it ended late; one of them
+    is 0, both are None without a deadline. `ttft_overrun_ms` is the same for the first token, None without such a
+    limit or without a first token. `slowest_token_ms` is the longest that one token took. `thinking_closed` says why
+    the thinking was ended from outside, `stopped_by` who ended the request at its deadline: the clock before a step
+    that would have ended late, or the watchdog in the middle of one.
+    """
+
+    promised: bool
+    slack_ms: float | None
+    overrun_ms: float | None
+    ttft_overrun_ms: float | None
+    slowest_token_ms: float | None
+    thinking_closed: Literal["time", "tokens"] | None
+    stopped_by: Literal["clock", "watchdog"] | None
+
+    def explain(self) -> list[str]:
+        """The same as sentences for a person."""
+        lines = []
+        if self.overrun_ms:
+            lines.append(f"ended {self.overrun_ms:.1f} ms after its deadline")
+        elif self.slack_ms is not None:
+            lines.append(f"ended {self.slack_ms:.1f} ms before its deadline")
+        if self.ttft_overrun_ms:
+            lines.append(f"the first token came {self.ttft_overrun_ms:.1f} ms late")
+        if self.thinking_closed is not None:
+            lines.append(f"the thinking was closed for lack of {self.thinking_closed}")
+        if self.stopped_by is not None:
+            lines.append(f"the answer was ended by the {self.stopped_by}")
+        return lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """The answer to one request and the record of how it came about.
 
     `token_ids` is every token that the model wrote, the stop token included. `thinking` and `answer` have no white
-    space at their ends. A result with `finish_reason` "length" or "cancelled" holds what there was until then.
+    space at their ends. A result with `finish_reason` "length", "deadline" or "cancelled" holds what there was until
+    then. `plan` and `outcome` are there if the request had a `budget`.
     """
 
     answer: str
@@ -56,6 +93,8 @@ class Result:
     backend: str
     precision: str
     budget: Budget | None = None
+    plan: Plan | None = None
+    outcome: Outcome | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON."""

@@ -16,14 +16,16 @@ import numpy.typing as npt
 from phiedge.bundle import Bundle
 from phiedge.engines.interface import RunStoppedError
 from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
+from phiedge.runtime.budget import Budget
+from phiedge.runtime.control import Control
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
-from phiedge.runtime.merge import RowPlan, plan_rows
-from phiedge.runtime.preprocess import Picture
-from phiedge.runtime.prompt import Message, Prompt, ThinkMode
+from phiedge.runtime.merge import PictureRows
+from phiedge.runtime.preparing import Prepared, prepare
+from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.request import Request
-from phiedge.runtime.result import Event, FinishReason, Result, TokenCounts
-from phiedge.runtime.sampling import Sampler, Sampling
+from phiedge.runtime.result import Event, FinishReason, Outcome, Result, TokenCounts
+from phiedge.runtime.sampling import Logits, Sampler, Sampling
 from phiedge.runtime.stopwatch import Stopwatch
 from phiedge.runtime.transcript import Transcript
 
@@ -37,7 +39,15 @@ class Session:
     may be called from any thread at any time.
     """
 
-    def __init__(self, bundle: Bundle, model: LoadedModel, *, load_ns: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        model: LoadedModel,
+        *,
+        load_ns: int,
+        budget: Budget | None = None,
+        control: Control | None = None,
+    ) -> None:
         self._bundle = bundle
         self._model: LoadedModel | None = model
         self._load_ns = load_ns
@@ -46,6 +56,10 @@ class Session:
         self._guard = threading.Lock()  # held for a few statements only, never while something runs
         self._busy = False
         self._cancelled = False
+        self._budget = budget
+        self._control = control or Control(bundle, threads=None, clock_ns=time.perf_counter_ns)
+        if budget is not None:
+            self._control.prepare(model)
 
     @staticmethod
     def open(
@@ -55,21 +69,23 @@ class Session:
         threads: int | None = None,
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
         backend: str | None = None,
+        budget: Budget | None = None,
     ) -> "Session":
         """Open the bundle at `path`, or one that is open already, and allocate everything.
 
         `max_context` is the number of positions for prompt, pictures and answer together, by default all that the
         bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
         prompt is computed `chunk_tokens` at a time. `backend` names what computes (`phiedge.engines.backends`), by
-        default what suits the bundle's target. Raises `BundleError`, `ContextLengthError`, `UsageError`,
-        `SessionError`.
+        default what suits the bundle's target. `budget` holds for every request that brings none of its own. Raises
+        `BundleError`, `ContextLengthError`, `UsageError`, `SessionError`.
         """
         begun_ns = time.perf_counter_ns()
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         model = LoadedModel(
             bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens, backend=backend
         )
-        return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns)
+        control = Control(bundle, threads=threads, clock_ns=time.perf_counter_ns)
+        return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns, budget=budget, control=control)
 
     @property
     def bundle(self) -> Bundle:
@@ -100,6 +116,7 @@ class Session:
         truncate_like_publisher: bool = False,
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
+        budget: Budget | None = None,
     ) -> Result:
         """Answer `prompt` about `images` (paths, encoded bytes, PIL images or uint8 arrays [h, w, 3] RGB, in order).
 
@@ -112,9 +129,11 @@ class Session:
           end.
         - `history`: the turns before, as {"role": "user" or "assistant", "content": text}.
         - `max_visual_tokens` is a ceiling for each picture, below the model's own; the picture is then seen smaller.
+        - `budget`: limits on its time, in place of the session's own; `Result.plan` and `Result.outcome` say how it
+          was decided and how it fared. An answer that its deadline cuts has `finish_reason` "deadline".
 
-        Raises `InputError` (`ImageError`, `PromptError`, `ContextLengthError`), `UsageError` and `SessionError`
-        (`SessionBusyError`, `SessionClosedError`).
+        Raises `InputError` (`ImageError`, `PromptError`, `ContextLengthError`), `BudgetError` for a budget that cannot
+        be met, `UsageError` and `SessionError` (`SessionBusyError`, `SessionClosedError`).
         """
         events = self.stream(
             prompt,
@@ -128,6 +147,7 @@ class Session:
             truncate_like_publisher=truncate_like_publisher,
             history=history,
             max_visual_tokens=max_visual_tokens,
+            budget=budget,
         )
         result = None
         for event in events:
@@ -149,6 +169,7 @@ class Session:
         truncate_like_publisher: bool = False,
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
+        budget: Budget | None = None,
     ) -> Iterator[Event]:
         """Answer like `generate`, giving an `Event` for every token and a last one, "done", with the result.
 
@@ -166,6 +187,7 @@ class Session:
             truncate_like_publisher=truncate_like_publisher,
             history=history,
             max_visual_tokens=max_visual_tokens,
+            budget=budget or self._budget,
         )
         return self._events(request)
 
@@ -224,6 +246,7 @@ class Session:
         with self._guard:
             model, self._model = self._model, None
             self._stop_running(model)
+        self._control.watchdog.close()
 
     def __enter__(self) -> "Session":
         self._require_open()
@@ -242,22 +265,31 @@ class Session:
             self._end()
 
     def _answer(self, model: LoadedModel, request: Request) -> Iterator[Event]:
-        watch = Stopwatch()
-        prompt, plan, pictures = _prepare(model, request, watch, room=1)
+        control, watch = self._control, Stopwatch(self._control.clock_ns)
+        prepared = prepare(model, request, watch, room=1, control=control)
+        plan, keeper = prepared.plan, prepared.keeper
         transcript = Transcript(
             model.tokenizer,
             model.facts,
             capacity=min(request.max_new_tokens, model.context - plan.length),
-            starts_thinking=prompt.starts_thinking,
+            starts_thinking=prepared.prompt.starts_thinking,
         )
         self._sampler.start(request.sampling)
         finish: FinishReason = "cancelled"
+        guarded = keeper.due_ns is not None
+        if keeper.due_ns is not None:
+            control.watchdog.arm(keeper.due_ns, model.stop)
         try:
-            model.write_rows(plan, pictures, watch)
-            with watch.measure("prefill"):
-                logits = model.prefill(plan.length)
-            while not self._cancelled:
-                token = self._sampler.choose(logits)
+            logits = self._read(model, prepared, watch)
+            if logits is None:
+                finish = "cancelled" if self._cancelled else "deadline"
+            while logits is not None and not self._cancelled:
+                token = keeper.settle(
+                    self._sampler.choose(logits),
+                    thinking=transcript.thinking,
+                    thought=transcript.tokens("thinking"),
+                    context=model.length,
+                )
                 if transcript.count == 0:
                     watch.mark_first_token()
                 yield transcript.add(token)
@@ -267,13 +299,39 @@ class Session:
                 if transcript.full:
                     finish = "length"
                     break
+                if not keeper.allows_step(model.length + 1):
+                    finish = "deadline"
+                    break
                 logits = model.step(token)
         except RunStoppedError:
-            finish = "cancelled"
+            finish = "deadline" if guarded and control.watchdog.fired and not self._cancelled else "cancelled"
+        finally:
+            control.watchdog.disarm()
         rest = transcript.end()
         if rest is not None:
             yield rest
-        yield Event(kind="done", result=self._result(transcript, plan, finish, watch))
+        outcome = keeper.outcome(
+            stopped=finish == "deadline",
+            watchdog=guarded and control.watchdog.fired,
+            first_token_ms=watch.first_token_ms,
+        )
+        yield Event(kind="done", result=self._result(transcript, prepared, request, finish, watch, outcome))
+
+    def _read(self, model: LoadedModel, prepared: Prepared, watch: Stopwatch) -> Logits | None:
+        """Pictures and prompt into the cache; the logits after them, or None if it was ended before."""
+        plan, keeper = prepared.plan, prepared.keeper
+        for part in plan.rows:
+            if isinstance(part, PictureRows) and not keeper.allows_picture(part.whole, plan.length):
+                return None
+            model.write_part(part, prepared.pictures, watch)
+        logits = None
+        with watch.measure("prefill"):
+            chunks = model.prefill_chunks(plan.length)
+            for start in range(0, plan.length, model.chunk_tokens):
+                if self._cancelled or not keeper.allows_chunk(start, plan.length):
+                    return None
+                logits = next(chunks)
+        return logits
 
     def _forced_logits(self, request: Request, continuation: Sequence[int]) -> npt.NDArray[np.float32]:
         model = self._begin()
@@ -283,9 +341,10 @@ class Session:
                 if not 0 <= token < vocab_size:
                     raise UsageError(f"there is no token {token}; the vocabulary has {vocab_size}, from 0 on")
             watch = Stopwatch()
-            _, plan, pictures = _prepare(model, request, watch, room=len(continuation))
+            prepared = prepare(model, request, watch, room=len(continuation))
+            plan = prepared.plan
             logits = np.empty((1 + len(continuation), vocab_size), dtype=np.float32)
-            model.write_rows(plan, pictures, watch)
+            model.write_rows(plan, prepared.pictures, watch)
             logits[0] = model.prefill(plan.length)
             for place, token in enumerate(continuation, start=1):
                 logits[place] = model.step(token)
@@ -295,21 +354,32 @@ class Session:
         finally:
             self._end()
 
-    def _result(self, transcript: Transcript, plan: RowPlan, finish: FinishReason, watch: Stopwatch) -> Result:
+    def _result(
+        self,
+        transcript: Transcript,
+        prepared: Prepared,
+        request: Request,
+        finish: FinishReason,
+        watch: Stopwatch,
+        outcome: Outcome | None,
+    ) -> Result:
         return Result(
             answer=transcript.text("answer"),
             thinking=transcript.text("thinking"),
             finish_reason=finish,
             token_ids=transcript.token_ids,
             tokens=TokenCounts(
-                prompt=plan.text_tokens,
-                visual=plan.visual_tokens,
+                prompt=prepared.plan.text_tokens,
+                visual=prepared.plan.visual_tokens,
                 thinking=transcript.tokens("thinking"),
                 answer=transcript.tokens("answer"),
             ),
             timings_ms=watch.timings(load_ns=self._load_ns),
             backend=self._backend,
             precision=self._bundle.manifest.precision.name,
+            budget=request.budget,
+            plan=prepared.keeper.plan,
+            outcome=outcome,
         )
 
     def _begin(self) -> LoadedModel:
@@ -338,25 +408,3 @@ class Session:
         if self._model is None:
             raise SessionClosedError("the session is closed", remedy="open a new one: Session.open(path)")
         return self._model
-
-
-def _prepare(
-    model: LoadedModel, request: Request, watch: Stopwatch, *, room: int
-) -> tuple[Prompt, RowPlan, list[Picture]]:
-    """The tokens, the layout of the rows and the pictures of a request; every refusal of its contents happens here."""
-    with watch.measure("preprocess"):
-        pictures = model.read_pictures(request.images, max_visual_tokens=request.max_visual_tokens)
-        if request.raw:
-            prompt = model.prompts.raw(request.prompt, images=len(pictures))
-        else:
-            prompt = model.prompts.chat(
-                request.prompt, images=len(pictures), think=request.think, history=request.history
-            )
-        plan = plan_rows(
-            prompt,
-            [picture.grid for picture in pictures],
-            context=model.context,
-            room=room,
-            cut_at=model.facts.publisher_max_length if request.truncate_like_publisher else None,
-        )
-    return prompt, plan, pictures

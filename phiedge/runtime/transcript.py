@@ -51,6 +51,11 @@ class Transcript:
         return len(self._ids) == self._capacity
 
     @property
+    def thinking(self) -> bool:
+        """Whether what comes next is thought."""
+        return self._channel == "thinking"
+
+    @property
     def token_ids(self) -> tuple[int, ...]:
         return tuple(self._ids)
 

@@ -56,12 +56,15 @@ def test_an_answer_as_json_has_everything_that_was_promised(
         "backend",
         "precision",
         "budget",
+        "plan",
+        "outcome",
     }
     assert answer["tokens"].keys() == {"prompt", "visual", "thinking", "answer"}
     assert answer["timings_ms"].keys() == {"load", "preprocess", "vision", "prefill", "first_token", "decode", "total"}
     assert answer["tokens"]["visual"] == 220, "20 by 11 patches of 16 pixels"
     assert answer["finish_reason"] in ("stop", "length")
-    assert (answer["backend"], answer["precision"], answer["budget"]) == ("onnxruntime", "int4", None)
+    assert (answer["backend"], answer["precision"]) == ("onnxruntime", "int4")
+    assert (answer["budget"], answer["plan"], answer["outcome"]) == (None, None, None)
 
 
 def test_the_same_question_has_the_same_answer_in_another_session(
@@ -220,3 +223,41 @@ def test_the_backend_is_what_was_asked_for_and_is_told(
 def test_a_backend_that_does_not_exist_is_refused(exported_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["run", exported_bundle, "--prompt", "Hello", "--backend", "onnxruntime-cude"]
     assert assert_refused(capsys, *command, code=2) == "there is no backend 'onnxruntime-cude'"
+
+
+def test_a_deadline_without_a_profile_is_kept_and_says_that_nothing_was_promised(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", tiny_bundle.path, "-p", "hello", "--think", "off", "--max-new-tokens", 3)
+    told = tell(capsys, *words, "--deadline-ms", 60_000, "--explain")
+    assert told.code == 0
+    assert "note: nothing was promised, as the bundle has no latency profile of this machine" in told.err
+    assert "keeps room for 3 tokens of the answer" in told.out
+    assert "before its deadline" in told.out
+    answer = tell(capsys, *words, "--deadline-ms", 60_000, "--json").json
+    assert answer["budget"]["deadline_ms"] == 60_000
+    assert answer["outcome"]["overrun_ms"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--deadline-ms", "0"), "deadline_ms must be a positive number, not 0.0"),
+        (("--deadline-ms", "nan"), "deadline_ms must be a positive number, not nan"),
+        (("--deadline-ms", "-5"), "deadline_ms must be a positive number, not -5.0"),
+        (("--answer-tokens", "5"), "a budget needs at least one limit"),
+        (("--ttft-ms", "5", "--answer-tokens", "5"), "answer_tokens 5 are kept out of a deadline, and there is none"),
+        (("--deadline-ms", "5", "--on-infeasible", "hope"), "on_infeasible must be 'refuse' or 'degrade', not 'hope'"),
+    ],
+)
+def test_budgets_that_make_no_sense_are_usage(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], message: str
+) -> None:
+    told = tell(capsys, "run", tiny_bundle.path, "-p", "hello", *options)
+    assert (told.code, told.out) == (2, "")
+    assert told.err.startswith(f"error: {message}")
+
+
+def test_there_is_nothing_to_explain_without_a_budget(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    message = assert_refused(capsys, "run", tiny_bundle.path, "-p", "hello", "--explain", code=2)
+    assert message == "--explain tells how a budget was met, and there is none"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from phiedge.errors import ImageError
-from phiedge.runtime.images import load_image, load_images
+from phiedge.runtime.images import PictureSize, load_image, load_images, measure_images
 
 
 @pytest.fixture
@@ -261,3 +261,22 @@ def test_frames_of_one_array_and_generators_are_sequences() -> None:
 def test_an_error_names_the_place_of_the_picture(rgb: np.ndarray) -> None:
     with pytest.raises(ImageError, match="picture 2: .* is empty"):
         load_images([rgb, b""])
+
+
+def test_sizes_are_told_without_decoding(tmp_path: Path, rgb: np.ndarray) -> None:
+    image = Image.fromarray(rgb)
+    path = tmp_path / "picture.png"
+    image.save(path)
+    assert measure_images([path, path.read_bytes(), image, rgb]) == [
+        PictureSize(width=5, height=7, encoded=encoded) for encoded in (True, True, False, False)
+    ]
+    half = path.read_bytes()[:60]  # its header is whole
+    assert measure_images([half])[0].width == 5
+    with pytest.raises(ImageError, match="picture 1"):
+        load_images([half])
+
+
+@pytest.mark.parametrize("source", [b"", b"no picture", "missing.png", 3, np.zeros((2, 2), dtype=np.uint8)])
+def test_what_is_no_picture_has_no_size(source: object) -> None:
+    with pytest.raises(ImageError, match="picture 2"):
+        measure_images([np.zeros((2, 2, 3), dtype=np.uint8), source])

@@ -31,4 +31,6 @@ def test_a_result_becomes_plain_json_with_the_promised_keys() -> None:
         "backend",
         "precision",
         "budget",
+        "plan",
+        "outcome",
     }

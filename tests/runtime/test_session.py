@@ -264,7 +264,7 @@ def test_cancel_from_another_thread_ends_the_answer_with_what_there_is(session: 
     assert list(again.token_ids) == case.greedy
 
 
-@pytest.mark.parametrize("stage", ["write_rows", "prefill"])
+@pytest.mark.parametrize("stage", ["write_part", "prefill_chunks"])
 def test_cancel_before_the_first_token_ends_without_one(session, oracle, monkeypatch, stage: str) -> None:
     case = oracle.case("img2")
     entered, cancelled = threading.Event(), threading.Event()

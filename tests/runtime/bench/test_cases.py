@@ -46,8 +46,8 @@ def clock(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     logits = np.zeros(model.facts.vocab_size, dtype=np.float32)
 
-    def prefill(length: int) -> np.ndarray:
-        clock.now_ns += length * SECOND_NS // 10
+    def run_chunk(start: int, count: int) -> np.ndarray:
+        clock.now_ns += count * SECOND_NS // 10
         return logits
 
     def step(token: int) -> np.ndarray:
@@ -55,7 +55,7 @@ def clock(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Clock:
         model.step_run_ns = 4 * SECOND_NS // 10
         return logits
 
-    monkeypatch.setattr(model, "prefill", prefill)
+    monkeypatch.setattr(model, "run_chunk", run_chunk)
     monkeypatch.setattr(model, "step", step)
     return clock
 

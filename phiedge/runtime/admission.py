@@ -1,0 +1,275 @@
+"""Decides, before anything is computed, whether and how a request can meet its budget.
+
+The least that a request must have time for is its pictures, its prompt, the close of a thinking (which the model may
+start unless it is told not to) and the room that is kept for the answer. What time is left over is room for thinking.
+What does not fit as it was asked is refused with the numbers, or made to fit by giving up what the budget allows, as
+little of it as will do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from phiedge.bundle import ModelFacts
+from phiedge.errors import BudgetError
+from phiedge.runtime.budget import Budget, Sacrifice
+from phiedge.runtime.images import PictureSize
+from phiedge.runtime.latency_model import NOTHING, Estimate, LatencyModel
+from phiedge.runtime.plan import Forecast, Plan
+from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
+from phiedge.runtime.prompt import ThinkMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A request as far as its time is concerned.
+
+    `closing_tokens` is what closing a thinking takes; `known_grids` need no new positions; `spent_ms` has passed since
+    the call.
+    """
+
+    facts: ModelFacts
+    context: int
+    text_tokens: int
+    pictures: Sequence[PictureSize]
+    max_visual_tokens: int | None
+    think: ThinkMode
+    max_new_tokens: int
+    closing_tokens: int
+    known_grids: frozenset[Grid]
+    spent_ms: float
+
+    def grids(self, cap: int | None) -> tuple[Grid, ...]:
+        """The grids of all pictures, each under `cap` tokens."""
+        budget = PatchBudget.from_facts(self.facts, cap=cap)
+        return tuple(choose_grid(picture.width, picture.height, budget) for picture in self.pictures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """One way to do it, and how long its parts take."""
+
+    cap: int | None
+    grids: tuple[Grid, ...]
+    think: ThinkMode
+    given_up: tuple[Sacrifice, ...]
+    rows: int
+    answer_tokens: int
+    preprocess: Estimate
+    vision: Estimate
+    prefill: Estimate
+    closing: Estimate
+    answer: Estimate
+    slowest_token_ms: float
+
+    @property
+    def until_first_token(self) -> Estimate:
+        return self.preprocess + self.vision + self.prefill
+
+    @property
+    def least(self) -> Estimate:
+        """All that must fit."""
+        return self.until_first_token + self.closing + self.answer
+
+
+def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float = 1.0) -> Plan:
+    """The plan for a request. Raises `BudgetError` with the numbers and with the nearest budget that can be met.
+
+    `slowdown` is told; the model has it in it already.
+    """
+    may_give_up = budget.may_give_up
+    candidate = _candidate(asked, budget, model, asked.max_visual_tokens, asked.think, ())
+    for count in range(len(may_give_up) + 1):
+        candidate = _best(asked, budget, model, may_give_up[:count])
+        if not _lacks(candidate, budget, asked.spent_ms):
+            return _plan(candidate, asked, budget, model, slowdown)
+    raise _refusal(candidate, asked, budget, model, slowdown)
+
+
+def unmeasured(asked: Asked, budget: Budget, *, chunk_tokens: int, reason: str) -> Plan:
+    """The plan where no latency model tells anything: nothing is promised. Raises `BudgetError` if it should choose."""
+    if budget.on_infeasible == "degrade":
+        raise BudgetError(
+            f"what to give up cannot be chosen: {reason}",
+            remedy="measure this machine: phiedge profile BUNDLE; or leave on_infeasible at 'refuse'",
+        )
+    tokens = tuple(grid.tokens for grid in asked.grids(asked.max_visual_tokens))
+    return Plan(
+        prompt_tokens=asked.text_tokens,
+        visual_tokens=tokens,
+        asked_visual_tokens=tokens,
+        max_visual_tokens=asked.max_visual_tokens,
+        think=asked.think,
+        thinking_tokens=budget.think_tokens if asked.think != "off" else 0,
+        answer_tokens=min(budget.answer_reserve, asked.max_new_tokens),
+        chunk_tokens=chunk_tokens,
+        unpromised=reason,
+    )
+
+
+def _best(asked: Asked, budget: Budget, model: LatencyModel, given_up: tuple[Sacrifice, ...]) -> _Candidate:
+    """The way that gives up no more than that, and of the pictures as little as will do, or else all it may."""
+    think: ThinkMode = "off" if "thinking" in given_up else asked.think
+
+    def with_cap(cap: int | None) -> _Candidate:
+        return _candidate(asked, budget, model, cap, think, given_up)
+
+    whole = with_cap(asked.max_visual_tokens)
+    if "visual" not in given_up or not asked.pictures or not _lacks(whole, budget, asked.spent_ms):
+        return whole
+    fewest = asked.facts.min_num_patches if budget.min_visual_tokens is None else budget.min_visual_tokens
+    high = max(grid.tokens for grid in whole.grids)
+    low = min(fewest, high)
+    found = with_cap(low)
+    if _lacks(found, budget, asked.spent_ms):
+        return found
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried = with_cap(middle)
+        if _lacks(tried, budget, asked.spent_ms):
+            high = middle
+        else:
+            low, found = middle, tried
+    return found
+
+
+def _candidate(
+    asked: Asked,
+    budget: Budget,
+    model: LatencyModel,
+    cap: int | None,
+    think: ThinkMode,
+    given_up: tuple[Sacrifice, ...],
+) -> _Candidate:
+    grids = asked.grids(cap)
+    preprocess, vision = model.around(), NOTHING
+    for picture, grid in zip(asked.pictures, grids, strict=True):
+        preprocess += model.picture(
+            pixels=picture.width * picture.height,
+            patches=grid.tokens,
+            encoded=picture.encoded,
+            grid_is_known=grid in asked.known_grids,
+        )
+        vision += model.encoding(grid.tokens)
+    rows = asked.text_tokens + sum(grid.tokens for grid in grids)
+    answer_tokens = min(budget.answer_reserve, asked.max_new_tokens)
+    closing_tokens = 0 if think == "off" else asked.closing_tokens + (budget.min_think_tokens or 0)
+    first = min(rows + 1, asked.context)
+    return _Candidate(
+        cap=cap,
+        grids=grids,
+        think=think,
+        given_up=given_up,
+        rows=rows,
+        answer_tokens=answer_tokens,
+        preprocess=preprocess,
+        vision=vision,
+        prefill=model.prefill(rows),
+        closing=model.steps(closing_tokens, first),
+        answer=model.steps(answer_tokens, first + closing_tokens),
+        slowest_token_ms=model.one_step(first + closing_tokens + answer_tokens).high_ms,
+    )
+
+
+def _lacks(candidate: _Candidate, budget: Budget, spent_ms: float) -> dict[str, tuple[float, float]]:
+    """By the name of each limit that is not met: the limit, and what is needed."""
+    needed = {
+        "deadline_ms": spent_ms + candidate.least.high_ms,
+        "ttft_ms": spent_ms + candidate.until_first_token.high_ms,
+        "token_ms": candidate.slowest_token_ms,
+    }
+    limits = {name: getattr(budget, name) for name in needed}
+    return {name: (limit, needed[name]) for name, limit in limits.items() if limit is not None and needed[name] > limit}
+
+
+def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float) -> Plan:
+    asked_grids = asked.grids(asked.max_visual_tokens)
+    first, least = candidate.until_first_token, candidate.least
+    return Plan(
+        prompt_tokens=asked.text_tokens,
+        visual_tokens=tuple(grid.tokens for grid in candidate.grids),
+        asked_visual_tokens=tuple(grid.tokens for grid in asked_grids),
+        max_visual_tokens=candidate.cap,
+        think=candidate.think,
+        thinking_tokens=_thinking_room(candidate, asked, budget, model),
+        answer_tokens=candidate.answer_tokens,
+        chunk_tokens=model.chunk_tokens,
+        given_up=_truly_given_up(candidate, asked, asked_grids),
+        forecast=Forecast(
+            spent=asked.spent_ms,
+            preprocess=candidate.preprocess.high_ms,
+            vision=candidate.vision.high_ms,
+            prefill=candidate.prefill.high_ms,
+            first_token=asked.spent_ms + first.high_ms,
+            closing=candidate.closing.high_ms,
+            answer=candidate.answer.high_ms,
+            total=asked.spent_ms + least.high_ms,
+            usual_first_token=asked.spent_ms + first.usual_ms,
+            usual_total=asked.spent_ms + least.usual_ms,
+            quantile=model.quantile,
+            slowdown=slowdown,
+        ),
+    )
+
+
+def _truly_given_up(candidate: _Candidate, asked: Asked, grids: tuple[Grid, ...]) -> tuple[Sacrifice, ...]:
+    lost = {"visual": candidate.grids != grids, "thinking": candidate.think != asked.think}
+    return tuple(name for name in candidate.given_up if lost[name])
+
+
+def _thinking_room(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> int | None:
+    """How many tokens may be thought in the time that is left over; None where nothing bounds it."""
+    if candidate.think == "off":
+        return 0
+    most = budget.think_tokens
+    if budget.deadline_ms is None:
+        return most
+    left_ms = budget.deadline_ms - asked.spent_ms - candidate.least.high_ms
+    room = min(asked.max_new_tokens, asked.context - candidate.rows) - candidate.answer_tokens
+    low, high = 0, max(0, room if most is None else min(room, most))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if model.steps(middle, candidate.rows + 1).high_ms <= left_ms:
+            low = middle
+        else:
+            high = middle - 1
+    return low + min(budget.min_think_tokens or 0, high)
+
+
+def _refusal(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float) -> BudgetError:
+    """The error for the request at its cheapest, with the nearest budget."""
+    lacks = _lacks(candidate, budget, asked.spent_ms)
+    parts = (
+        f"{asked.spent_ms:.1f} ms spent, preprocess {candidate.preprocess.high_ms:.1f}, "
+        f"{sum(grid.tokens for grid in candidate.grids)} visual tokens {candidate.vision.high_ms:.1f}, "
+        f"prefill of {candidate.rows} {candidate.prefill.high_ms:.1f}"
+    )
+    if "deadline_ms" in lacks:
+        parts += f", closing {candidate.closing.high_ms:.1f}, {candidate.answer_tokens} tokens of the answer "
+        parts += f"{candidate.answer.high_ms:.1f}"
+    if slowdown > 1:
+        parts += f"; requests took {slowdown:.1f} times the profile lately"
+    told = " and ".join(f"{name} {limit:g} needs {needed:.1f} ms" for name, (limit, needed) in lacks.items())
+    nearest = ", ".join(f"{name}={_rounded_up(needed)}" for name, (_, needed) in lacks.items())
+    return BudgetError(
+        f"the budget cannot be met: {told} ({parts})", remedy=f"give {nearest}" + _cheaper(asked, budget, model)
+    )
+
+
+def _cheaper(asked: Asked, budget: Budget, model: LatencyModel) -> str:
+    """What would be needed if everything might be given up that is not yet."""
+    further = tuple(name for name in ("visual", "thinking") if name not in budget.may_give_up)
+    if not further:
+        return ""
+    cap = asked.facts.min_num_patches if asked.pictures else None
+    least = _candidate(asked, budget, model, cap, "off", ("visual", "thinking"))
+    spent_ms = asked.spent_ms
+    return (
+        "; with on_infeasible='degrade' the least that can be met is "
+        f"deadline_ms={_rounded_up(spent_ms + least.least.high_ms)}, "
+        f"ttft_ms={_rounded_up(spent_ms + least.until_first_token.high_ms)}"
+    )
+
+
+def _rounded_up(ms: float) -> int:
+    """A little above, as what has been spent so far differs from call to call."""
+    return int(1.02 * ms) + 1

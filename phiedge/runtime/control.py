@@ -1,0 +1,111 @@
+"""What a session holds for requests with a budget: the clock, this machine's latency model, and the watchdog."""
+
+from collections.abc import Callable, Sequence
+
+from phiedge.bundle import Bundle
+from phiedge.errors import BudgetError, UsageError
+from phiedge.runtime.admission import Asked, admit, unmeasured
+from phiedge.runtime.budget import Budget
+from phiedge.runtime.deadline import Keeper
+from phiedge.runtime.images import PictureSize
+from phiedge.runtime.latency_model import LatencyModel
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.pace import ObservedPace, ProfiledPace, Slowdown
+from phiedge.runtime.plan import Plan
+from phiedge.runtime.profile.store import find_latency_model
+from phiedge.runtime.prompt import Prompt
+from phiedge.runtime.request import Request
+from phiedge.runtime.watchdog import Watchdog
+
+
+class Control:
+    """Admits requests and makes their keepers. The latency model is looked for when the first budget comes."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None,
+        clock_ns: Callable[[], int],
+        latency: LatencyModel | None = None,
+    ) -> None:
+        self._bundle, self._threads = bundle, threads
+        self.clock_ns = clock_ns
+        self.watchdog = Watchdog(clock_ns=clock_ns)
+        self._latency = latency
+        self._slowdown = Slowdown()
+        self._unmeasured: str | None = None
+        self._pace: ProfiledPace | ObservedPace | None = None if latency is None else ProfiledPace(latency)
+
+    def prepare(self, model: LoadedModel) -> None:
+        """Look for the profile of this machine, once."""
+        if self._pace is not None:
+            return
+        found = find_latency_model(self._bundle, model, threads=self._threads)
+        if isinstance(found, str):
+            self._unmeasured, self._pace = found, ObservedPace()
+        else:
+            self._latency, self._pace = found, ProfiledPace(found)
+
+    def keeper(
+        self,
+        model: LoadedModel,
+        request: Request,
+        budget: Budget,
+        *,
+        prompt: Prompt,
+        pictures: Sequence[PictureSize],
+        begun_ns: int,
+    ) -> Keeper:
+        """Admit a request and give its keeper. Raises `BudgetError`."""
+        self.prepare(model)
+        assert self._pace is not None
+        closing, extending = _steering(model, budget)
+        asked = Asked(
+            facts=model.facts,
+            context=model.context,
+            text_tokens=prompt.text_tokens,
+            pictures=pictures,
+            max_visual_tokens=request.max_visual_tokens,
+            think=request.think,
+            max_new_tokens=request.max_new_tokens,
+            closing_tokens=len(closing),
+            known_grids=model.known_grids,
+            spent_ms=(self.clock_ns() - begun_ns) / 1e6,
+        )
+        return Keeper(
+            budget=budget,
+            plan=self._plan(asked, budget, model),
+            model=self._latency,
+            pace=self._pace,
+            slowdown=self._slowdown,
+            closing=closing,
+            extending=extending,
+            ends=frozenset((model.facts.end_think_token_id, model.facts.bos_token_id, *model.facts.eos_token_ids)),
+            begun_ns=begun_ns,
+            clock_ns=self.clock_ns,
+        )
+
+    def _plan(self, asked: Asked, budget: Budget, model: LoadedModel) -> Plan:
+        if self._latency is not None:
+            slowed, factor = self._slowdown.applied_to(self._latency)
+            try:
+                return admit(asked, budget, slowed, slowdown=factor)
+            except BudgetError:
+                self._slowdown.forget()
+                raise
+        assert self._unmeasured is not None
+        return unmeasured(asked, budget, chunk_tokens=model.chunk_tokens, reason=self._unmeasured)
+
+
+def _steering(model: LoadedModel, budget: Budget) -> tuple[list[int], list[int]]:
+    """The tokens that close a thinking, and those that put its end off."""
+    texts = {"closing_text": budget.closing_text, "extending_text": budget.extending_text}
+    tokens = {name: model.tokenizer.encode(text) if text else [] for name, text in texts.items()}
+    for name, encoded in tokens.items():
+        if not model.tokenizer.control_ids.isdisjoint(encoded):
+            raise UsageError(
+                f"{name} {texts[name]!r} has a control token in it",
+                remedy="give plain text; the mark that ends the thinking is added to it",
+            )
+    return [*tokens["closing_text"], model.facts.end_think_token_id], tokens["extending_text"]

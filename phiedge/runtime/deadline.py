@@ -1,0 +1,173 @@
+"""Keeps one request within its budget while it runs.
+
+The clock is read before every picture, every chunk of the prompt and every token. What would end late is not begun;
+thinking is closed when only the room for the answer is left; and a watchdog ends what does not come back. A request
+without a budget has a keeper that always agrees (`FREE`).
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from phiedge.runtime.budget import Budget
+from phiedge.runtime.latency_model import LatencyModel
+from phiedge.runtime.pace import ObservedPace, ProfiledPace, Slowdown
+from phiedge.runtime.plan import Plan
+from phiedge.runtime.result import Outcome
+
+_NEVER = float("inf")
+
+
+class Free:
+    """The keeper of a request without a budget."""
+
+    plan: Plan | None = None
+
+    @property
+    def due_ns(self) -> int | None:
+        """The moment of the deadline, for the watchdog; None without one."""
+        return None
+
+    def allows_picture(self, patches: int, rows: int) -> bool:
+        """Whether a picture may be encoded, with `rows` to compute after it."""
+        return True
+
+    def allows_chunk(self, start: int, rows: int) -> bool:
+        """Whether the chunk from row `start` of `rows` may be computed."""
+        return True
+
+    def allows_step(self, context: int) -> bool:
+        """Whether one more token may be computed, over `context` positions, itself included."""
+        return True
+
+    def settle(self, token: int, *, thinking: bool, thought: int, context: int) -> int:
+        """The token to take where the model chose `token`, in its thinking or its answer, after `context` positions."""
+        return token
+
+    def outcome(self, *, stopped: bool, watchdog: bool, first_token_ms: float | None) -> Outcome | None:
+        """How it fared; `stopped` if it ended by its deadline."""
+        return None
+
+
+FREE = Free()
+
+
+class Keeper(Free):
+    """The keeper of one request that began at `begun_ns`.
+
+    `closing` are the tokens that close a thinking, its end mark last; `extending` those that put the end off; `ends`
+    the marks after which nothing is left to close.
+    """
+
+    def __init__(
+        self,
+        *,
+        budget: Budget,
+        plan: Plan,
+        model: LatencyModel | None,
+        pace: ProfiledPace | ObservedPace,
+        slowdown: Slowdown,
+        closing: Sequence[int],
+        extending: Sequence[int],
+        ends: frozenset[int],
+        begun_ns: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        self.plan: Plan = plan
+        self._budget, self._model, self._pace = budget, model, pace
+        self._slowdown = slowdown
+        self._closing, self._extending, self._ends = tuple(closing), tuple(extending), ends
+        self._begun_ns, self._clock_ns = begun_ns, clock_ns
+        self._due_ns = _NEVER if budget.deadline_ms is None else begun_ns + budget.deadline_ms * 1e6
+        around = None if model is None else model.around()
+        # Leaving the loop and making the result is a part of what a request takes around its parts.
+        self._wrap_up_ns = 0.0 if around is None else 1e6 * around.usual_ms
+        self._most_thought = _NEVER if budget.think_tokens is None else float(budget.think_tokens)
+        self._think_ns = _NEVER if budget.think_ms is None else budget.think_ms * 1e6
+        self._thinking_since_ns: int | None = None
+        self._forced: deque[int] = deque()
+        self._closed: Literal["time", "tokens"] | None = None
+        self._step_begun_ns: int | None = None
+        self._slowest_ns = 0
+
+    @property
+    def due_ns(self) -> int | None:
+        return None if self._due_ns == _NEVER else int(self._due_ns)
+
+    def allows_picture(self, patches: int, rows: int) -> bool:
+        if self._model is None:
+            return self._left_ns() > 0
+        usual = self._model.encoding(patches) + self._model.prefill(rows)
+        return self._left_ns() > 1e6 * usual.usual_ms
+
+    def allows_chunk(self, start: int, rows: int) -> bool:
+        if self._model is None:
+            return self._left_ns() > 0
+        return self._left_ns() > 1e6 * self._model.prefill(rows, past=start).usual_ms
+
+    def allows_step(self, context: int) -> bool:
+        now_ns = self._clock_ns()
+        if now_ns + self._pace.step_ns(context) + self._wrap_up_ns > self._due_ns:
+            return False
+        self._step_begun_ns = now_ns
+        return True
+
+    def settle(self, token: int, *, thinking: bool, thought: int, context: int) -> int:
+        now_ns = self._clock_ns()
+        if self._step_begun_ns is not None:
+            spent_ns = now_ns - self._step_begun_ns
+            self._pace.observe(spent_ns, context)
+            self._slowest_ns = max(self._slowest_ns, spent_ns)
+        if self._forced:
+            return self._forced.popleft()
+        if not thinking:
+            return token
+        if self._thinking_since_ns is None:
+            self._thinking_since_ns = now_ns
+        if token in self._ends:
+            return self._maybe_extended(token, thought, now_ns, context)
+        if self._has_time_to_think(now_ns, context):
+            if thought < self._most_thought and now_ns - self._thinking_since_ns < self._think_ns:
+                return token
+            self._closed = "tokens" if thought >= self._most_thought else "time"
+        else:
+            self._closed = "time"
+        return self._force(self._closing)
+
+    def outcome(self, *, stopped: bool, watchdog: bool, first_token_ms: float | None) -> Outcome | None:
+        forecast = self.plan.forecast
+        if forecast is not None and first_token_ms is not None:
+            usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.slowdown
+            self._slowdown.observe(first_token_ms - forecast.spent, usual_ms)
+        left_ns = self._left_ns()
+        limited = self._due_ns != _NEVER
+        ttft_ms = self._budget.ttft_ms
+        late = None if ttft_ms is None or first_token_ms is None else max(0.0, first_token_ms - ttft_ms)
+        return Outcome(
+            promised=forecast is not None,
+            slack_ms=max(0.0, left_ns / 1e6) if limited else None,
+            overrun_ms=max(0.0, -left_ns / 1e6) if limited else None,
+            ttft_overrun_ms=late,
+            slowest_token_ms=self._slowest_ns / 1e6 if self._slowest_ns else None,
+            thinking_closed=self._closed,
+            stopped_by=("watchdog" if watchdog else "clock") if stopped else None,
+        )
+
+    def _left_ns(self) -> float:
+        return self._due_ns - self._clock_ns()
+
+    def _has_time_to_think(self, now_ns: int, context: int) -> bool:
+        """Whether there is time for this token, the close of the thinking after it, and the room for the answer."""
+        count = 1 + len(self._closing) + self.plan.answer_tokens
+        return now_ns + self._pace.steps_ns(count, context + 1) + self._wrap_up_ns <= self._due_ns
+
+    def _maybe_extended(self, token: int, thought: int, now_ns: int, context: int) -> int:
+        """The end of the thinking that the model chose, or what puts it off."""
+        wanted = self._budget.min_think_tokens
+        if wanted is None or thought >= wanted or not self._extending or not self._has_time_to_think(now_ns, context):
+            return token
+        return self._force(self._extending)
+
+    def _force(self, tokens: Sequence[int]) -> int:
+        self._forced.extend(tokens)
+        return self._forced.popleft()

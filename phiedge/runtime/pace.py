@@ -1,0 +1,88 @@
+"""How long the next tokens will take, as the runtime believes while it runs.
+
+With a latency model, that is the model's high time, stretched by how much slower than usual the last tokens were: a
+neighbour on the machine, a clock that went down. It is never shortened. Without a model, it is what the tokens of this
+session took.
+"""
+
+from phiedge.runtime.latency_model import LatencyModel
+
+_SHARE = 1 / 8  # of the newest token in what is believed
+_MOST = 4.0  # one token that was disturbed for a moment says little about the next
+
+_NOTICED = 1.05  # less is what a good model is off by
+
+
+class Slowdown:
+    """By how much requests took longer than their profile says, lately: what admission goes by, besides the profile.
+
+    A request that is refused teaches nothing, so every refusal forgets half of it, and a machine that has become quiet
+    is found out.
+    """
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+
+    def observe(self, spent_ms: float, usual_ms: float) -> None:
+        """Something took so long that usually takes `usual_ms`."""
+        seen = self.factor + (min(spent_ms / usual_ms, _MOST) - self.factor) * 2 * _SHARE
+        self.factor = max(1.0, seen)
+
+    def forget(self) -> None:
+        """Believe half of it."""
+        self.factor = 1 + (self.factor - 1) / 2
+
+    def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
+        """The model as the machine is now, and by what factor it was slowed."""
+        if self.factor < _NOTICED:
+            return model, 1.0
+        return model.slowed(self.factor), self.factor
+
+
+class ProfiledPace:
+    """Nanoseconds of tokens to come, by a latency model."""
+
+    def __init__(self, model: LatencyModel) -> None:
+        step = model.step
+        self._fixed_ns, self._each_ns = (1e6 * value for value in step.coefficients)
+        self._excess, self._scale_ns = step.excess, 1e6 * step.scale_ms
+        self._run_factor = 1 + model.run_excess
+        self._stretch = 1.0
+
+    def step_ns(self, context: int) -> float:
+        """What one token over `context` positions, itself included, seldom exceeds."""
+        usual_ns = (self._fixed_ns + self._each_ns * context) * self._stretch
+        return usual_ns + self._excess * (usual_ns + self._scale_ns)
+
+    def steps_ns(self, count: int, context: int) -> float:
+        """What `count` tokens together seldom exceed, the first over `context` positions."""
+        usual_ns = count * (self._fixed_ns + self._each_ns * (context + 0.5 * (count - 1))) * self._stretch
+        return usual_ns * self._run_factor + self._excess * self._scale_ns
+
+    def observe(self, spent_ns: int, context: int) -> None:
+        """One token took so long."""
+        ratio = spent_ns / (self._fixed_ns + self._each_ns * context)
+        seen = self._stretch + (min(ratio, _MOST) - self._stretch) * _SHARE
+        self._stretch = seen if seen > 1.0 else 1.0
+
+
+class ObservedPace:
+    """Nanoseconds of tokens to come, by those that came; nothing is known before the first."""
+
+    def __init__(self) -> None:
+        self._usual_ns = 0.0
+        self._slow_ns = 0.0
+
+    def step_ns(self, context: int) -> float:
+        """As slow as lately."""
+        return self._slow_ns
+
+    def steps_ns(self, count: int, context: int) -> float:
+        """As of `ProfiledPace`."""
+        return self._slow_ns + (count - 1) * self._usual_ns
+
+    def observe(self, spent_ns: int, context: int) -> None:
+        """One token took so long. A slow one is remembered for a while, a fast one soon."""
+        known = self._usual_ns > 0
+        self._usual_ns += (spent_ns - self._usual_ns) * (_SHARE if known else 1.0)
+        self._slow_ns = max(spent_ns, self._slow_ns - (self._slow_ns - self._usual_ns) * _SHARE)

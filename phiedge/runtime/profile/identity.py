@@ -1,0 +1,125 @@
+"""What a latency profile depends on: the machine, its power mode, the backend, the versions, the graphs.
+
+A profile is used only where every one of these is as it was. What a system does not tell is "unknown", on both sides.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from phiedge.bundle import Bundle, hash_file
+from phiedge.devices.host import host
+from phiedge.devices.processor import this_processor
+from phiedge.engines.engine_record import RECORD_NAME
+from phiedge.engines.threads import default_threads
+from phiedge.runtime.loaded_model import LoadedModel
+
+UNKNOWN = "unknown"
+
+_ROOT = Path("/")
+_CPUFREQ = "sys/devices/system/cpu/cpu0/cpufreq"
+# Linux for Tegra tells what board it is on, and nvpmodel which power mode it set last (pmode:0002).
+_BOARD, _POWER_MODE = "proc/device-tree/model", "var/lib/nvpmodel/status"
+_GPUS = "proc/driver/nvidia/gpus"
+_PACKAGES = {
+    "onnxruntime": ("onnxruntime",),
+    "onnxruntime-cuda": ("onnxruntime-gpu",),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt", "pycuda"),
+    "tensorrt-rtx": ("tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "pycuda"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Names and values of all that a profile depends on, by kind."""
+
+    backend: str
+    machine: Mapping[str, str]
+    settings: Mapping[str, str]
+    versions: Mapping[str, str]
+    graphs: Mapping[str, str]
+
+    def differences(self, here: "Identity") -> list[str]:
+        """What is otherwise `here`, as sentences with both sides."""
+        told = [] if self.backend == here.backend else [f"backend {self.backend}, here {here.backend}"]
+        for kind in ("machine", "settings", "versions", "graphs"):
+            then, now = getattr(self, kind), getattr(here, kind)
+            for name in sorted({*then, *now}):
+                values = then.get(name, "nothing"), now.get(name, "nothing")
+                if values[0] != values[1]:
+                    told.append(f"{name} {values[0]}, here {values[1]}")
+        return told
+
+
+def identity_here(bundle: Bundle, model: LoadedModel, *, threads: int | None, root: Path = _ROOT) -> Identity:
+    """The identity of a profile that would be measured now."""
+    return Identity(
+        backend=model.backend,
+        machine=_machine(root),
+        settings={
+            "threads": str(default_threads() if threads is None else threads),
+            "chunk tokens": str(model.chunk_tokens),
+            "activations": model.activations,
+        },
+        versions=_versions(model.backend),
+        graphs=_graphs(bundle, model.backend),
+    )
+
+
+def _graphs(bundle: Bundle, backend: str) -> dict[str, str]:
+    """What computes: the bundle's graphs and weights, and the engines that were built of them for this backend."""
+    listed = {
+        name: entry.sha256[:12]
+        for name, entry in bundle.manifest.files.items()
+        if name.startswith(("vision.", "decoder."))
+    }
+    records = sorted((bundle.path / "engines").glob(f"{backend}-*/{RECORD_NAME}"))
+    return listed | {f"engines/{path.parent.name}": hash_file(path)[:12] for path in records}
+
+
+def _machine(root: Path) -> dict[str, str]:
+    here, processor = host(), this_processor()
+    gpus = sorted(_after(path, "Model:") for path in (root / _GPUS).glob("*/information"))
+    return {
+        "processor": here.cpu,
+        "architecture": processor.architecture,
+        "instruction sets": " ".join(processor.instruction_sets),
+        "usable cores": str(here.cores),
+        "memory GiB": str(round(here.memory_bytes / 2**30)),
+        "board": _text(root / _BOARD),
+        "GPUs": ", ".join(gpus) or UNKNOWN,
+        "power mode": _text(root / _POWER_MODE),
+        "clock governor": _text(root / _CPUFREQ / "scaling_governor"),
+        "highest clock kHz": _text(root / _CPUFREQ / "scaling_max_freq"),
+        "real-time policy": str(os.sched_getscheduler(0)) if hasattr(os, "sched_getscheduler") else UNKNOWN,
+    }
+
+
+def _versions(backend: str) -> dict[str, str]:
+    packages = ("phiedge", "numpy", "pillow", "tokenizers", *_PACKAGES.get(backend, ()))
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "nothing"
+
+
+def _after(path: Path, label: str) -> str:
+    for line in _text(path).splitlines():
+        if line.startswith(label):
+            return line[len(label) :].strip()
+    return UNKNOWN
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip().strip("\0") or UNKNOWN
+    except OSError:
+        return UNKNOWN

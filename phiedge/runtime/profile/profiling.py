@@ -1,0 +1,199 @@
+"""Measures the latency model of one bundle on this machine, and then how well it tells what was not measured."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from phiedge.bundle import Bundle
+from phiedge.errors import UsageError
+from phiedge.progress import Progress, silent
+from phiedge.runtime.images import Pixels
+from phiedge.runtime.latency_model import Estimate, LatencyModel
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
+from phiedge.runtime.profile.fitting import fit_part, nonnegative_fit, run_excess
+from phiedge.runtime.profile.identity import identity_here
+from phiedge.runtime.profile.measuring import Measuring
+from phiedge.runtime.profile.store import Fit, Profile
+from phiedge.runtime.prompt import ThinkMode
+from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
+
+DEFAULT_SECONDS = 60.0
+_SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
+_LEAST_REQUESTS, _MOST_REQUESTS = 6, 120
+_LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
+_DISTURBED = 1.5  # times of what most take
+_PICTURED, _THINKING = 0.75, 0.5  # of the requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """One whole request: what was predicted, and what it took."""
+
+    predicted: Estimate
+    ms: float
+
+    @property
+    def error(self) -> float:
+        return abs(self.ms - self.predicted.usual_ms) / self.ms
+
+
+def measure_profile(
+    bundle: Bundle,
+    *,
+    max_context: int | None = None,
+    threads: int | None = None,
+    chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
+    backend: str | None = None,
+    seconds: float = DEFAULT_SECONDS,
+    progress: Progress = silent,
+    clock_ns: Callable[[], int] = time.perf_counter_ns,
+) -> Profile:
+    """Measure for about `seconds`, besides opening. Options and errors as of `Session.open`."""
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"seconds must be a number above 0, not {seconds:g}", remedy=f"as in {DEFAULT_SECONDS:g}")
+    load_before = os.getloadavg()[0]
+    begun_ns = clock_ns()
+    with progress.task("open", 1, "bundle") as advance:
+        model = LoadedModel(
+            bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens, backend=backend
+        )
+        advance(1)
+    load_ns = clock_ns() - begun_ns
+    with Session(bundle, model, load_ns=load_ns) as session:
+        parts = _measure_parts(model, seconds, load_ms=load_ns / 1e6, progress=progress, clock_ns=clock_ns)
+        until_ns = begun_ns + load_ns + int(seconds * 1e9)
+        fitted, fit = _measure_requests(session, model, parts, until_ns=until_ns, progress=progress, clock_ns=clock_ns)
+        identity = identity_here(bundle, model, threads=threads)
+    return Profile(
+        identity=identity,
+        model=fitted,
+        fit=fit,
+        seconds=round((clock_ns() - begun_ns) / 1e9, 1),
+        load_average=(round(load_before, 2), round(os.getloadavg()[0], 2)),
+    )
+
+
+def _measure_parts(
+    model: LoadedModel, seconds: float, *, load_ms: float, progress: Progress, clock_ns: Callable[[], int]
+) -> LatencyModel:
+    measuring = Measuring(model, clock_ns=clock_ns)
+    with progress.task("measure", len(_SHARES) + 1, "parts") as advance:
+        for name, share in _SHARES.items():
+            getattr(measuring, name)(share * seconds)
+            advance(1)
+        measuring.aborts()
+        advance(1)
+    found = measuring.measured
+    excess, quantile = run_excess(found.runs)
+    return LatencyModel(
+        chunk_tokens=model.chunk_tokens,
+        request_ms=0.0,
+        decoding=fit_part(found.decoding),
+        fitting=fit_part(found.fitting),
+        positions=fit_part(found.positions),
+        vision=fit_part(found.vision),
+        chunk=fit_part(found.chunk),
+        step=fit_part(found.step, centres=found.runs),
+        run_excess=excess,
+        run_quantile=quantile,
+        abort_ms=found.abort_ms,
+        load_ms=load_ms,
+    )
+
+
+def _measure_requests(
+    session: Session,
+    model: LoadedModel,
+    parts: LatencyModel,
+    *,
+    until_ns: int,
+    progress: Progress,
+    clock_ns: Callable[[], int],
+) -> tuple[LatencyModel, Fit]:
+    """What requests make of their parts, from every other one; and how well all of it fits, from the rest."""
+    random, trials = np.random.default_rng(1), list[_Trial]()
+    with progress.task("requests", 1, "round") as advance:
+        while len(trials) < _LEAST_REQUESTS or (len(trials) < _MOST_REQUESTS and clock_ns() < until_ns):
+            trials.append(_request(session, model, parts, random, clock_ns=clock_ns))
+        advance(1)
+    factor, rest_ms = _whole_from_parts(trials[::2])
+    fitted = replace(parts.slowed(factor), request_ms=rest_ms)
+    around = fitted.around()
+    fresh = [replace(trial, predicted=trial.predicted.times(factor) + around) for trial in trials[1::2]]
+    errors = sorted(trial.error for trial in fresh)
+    within = sum(trial.ms <= trial.predicted.high_ms for trial in fresh) / len(fresh)
+    return fitted, Fit(
+        requests=len(fresh),
+        median_error=round(statistics.median(errors), 4),
+        p95_error=round(errors[min(len(errors) - 1, int(0.95 * len(errors)))], 4),
+        within=round(within, 4),
+    )
+
+
+def _whole_from_parts(trials: Sequence[_Trial]) -> tuple[float, float]:
+    """What requests take: so many times of what their parts take alone, one after the other, and so much besides.
+
+    Requests that were disturbed far more than most do not count.
+    """
+    ratios = [trial.ms / trial.predicted.usual_ms for trial in trials]
+    middle = statistics.median(ratios)
+    kept = [trial for trial, ratio in zip(trials, ratios, strict=True) if ratio <= _DISTURBED * middle]
+    features = np.array([(trial.predicted.usual_ms, 1.0) for trial in kept])
+    factor, rest_ms = map(float, nonnegative_fit(features, np.array([trial.ms for trial in kept])))
+    return (factor, rest_ms) if factor > 0 else (middle, 0.0)
+
+
+def _request(
+    session: Session,
+    model: LoadedModel,
+    parts: LatencyModel,
+    random: np.random.Generator,
+    *,
+    clock_ns: Callable[[], int],
+) -> _Trial:
+    """One request with a picture or without, of a length and with an answer that are drawn."""
+    sees = model.context >= 2 * model.facts.min_num_patches and random.random() < _PICTURED
+    pixels = _picture(model, random) if sees else None
+    known = model.known_grids
+    prompt = "a " * int(random.integers(1, min(_LONGEST_PROMPT, model.context // 8))) + "?"
+    think: ThinkMode = "on" if random.random() < _THINKING else "off"
+    # What it takes to write the prompt is known when a request is admitted: it has passed.
+    begun_ns = clock_ns()
+    model.prompts.chat(prompt, images=0 if pixels is None else 1, think=think)
+    text_ms = (clock_ns() - begun_ns) / 1e6
+    result = session.generate(
+        prompt,
+        [] if pixels is None else [pixels],
+        think=think,
+        max_new_tokens=int(random.integers(1, _MOST_TOKENS)),
+    )
+    rows = result.tokens.prompt + result.tokens.visual
+    predicted = (
+        Estimate(usual_ms=text_ms, excess_ms=0.0)
+        + parts.prefill(rows)
+        + parts.steps(len(result.token_ids) - 1, rows + 1)
+    )
+    if pixels is not None:
+        height, width, _ = pixels.shape
+        grid = choose_grid(width, height, PatchBudget.from_facts(model.facts))
+        predicted += parts.picture(
+            pixels=width * height, patches=grid.tokens, encoded=False, grid_is_known=grid in known
+        )
+        predicted += parts.encoding(grid.tokens)
+    return _Trial(predicted=predicted, ms=result.timings_ms.total)
+
+
+def _picture(model: LoadedModel, random: np.random.Generator) -> Pixels:
+    """Noise of a size that is drawn, within what the model sees as it is and the context has room for."""
+    facts = model.facts
+    most = min(facts.max_num_patches, max(facts.min_num_patches, model.context // 2))
+    patches = int(random.integers(facts.min_num_patches, most + 1))
+    rows = max(1, int(patches**0.5 * random.uniform(0.7, 1.0)))
+    grid = Grid(rows=rows, columns=max(1, patches // rows))
+    size = (grid.rows * facts.patch_size, grid.columns * facts.patch_size, 3)
+    return random.integers(0, 256, size, dtype=np.uint8)

@@ -1,0 +1,43 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command_lines import assert_refused, tell
+from phiedge.bundle import Bundle
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle.path, tmp_path / "bundle")
+
+
+def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "profile", bundle, "--seconds", "0.5", "--max-context", "512", "--json")
+    assert (told.code, told.err) == (0, "")
+    found = told.json
+    assert Path(found["profile"]).is_file()
+    assert found["identity"]["backend"] == "onnxruntime"
+    assert found["fit"].keys() == {"requests", "median_error", "p95_error", "within"}
+    assert found["model"]["step"]["samples"] > 50
+    words = ("run", bundle, "-p", "hello", "--think", "off", "--max-context", "512", "--answer-tokens", "2")
+    answer = tell(capsys, *words, "--deadline-ms", "20000", "--json").json
+    assert answer["plan"]["forecast"]["total"] <= 20000
+    assert answer["outcome"]["promised"]
+    refused = tell(capsys, *words, "--deadline-ms", "0.01", "--json")
+    assert refused.code == 1
+    assert refused.json["error"]["type"] == "BudgetError"
+    assert refused.json["error"]["message"].startswith("the budget cannot be met: deadline_ms 0.01 needs ")
+
+
+def test_a_person_reads_how_good_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = tell(capsys, "profile", bundle, "--seconds", "0.2", "--max-context", "512")
+    assert told.code == 0
+    assert "requests that were not measured: predicted to" in told.out
+    assert "stored in" in told.out
+
+
+def test_seconds_that_make_no_sense_are_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = assert_refused(capsys, "profile", bundle, "--seconds", "0", code=2)
+    assert message == "seconds must be a number above 0, not 0"
+    assert not (bundle / "profiles").exists()
