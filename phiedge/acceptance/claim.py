@@ -1,7 +1,7 @@
 """What is claimed of a stream of requests that each hit or miss, and how strongly what was seen speaks for or against.
 
-A claim is "at most 1 - quantile of the requests miss". The strength of evidence is a p value in both directions, so that
-several claims can be judged together (`multiplicity`) by one rule for all plans.
+A claim is "at most 1 - quantile of the requests miss". The strength of evidence is a p value in both directions, so
+that several claims can be judged together (`multiplicity`) by one rule for all plans.
 """
 
 import math

@@ -71,7 +71,8 @@ def _best_on_edge(clean_miss: Floats, clean_hit: Floats, again: Floats, ended: F
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.where(linear >= 0.0, (-linear - root) / (2.0 * square), 2.0 * constant / (root - linear))
     lowest = max(0.0, 1.0 - 1.0 / odds)  # a is a probability
-    return np.clip(np.nan_to_num(found, nan=0.0), lowest, 1.0)
+    best: Floats = np.clip(np.nan_to_num(found, nan=0.0), lowest, 1.0)
+    return best
 
 
 def _share(part: Floats, rest: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """Plans of a fixed size: how many samples, and how many of them may miss, to claim a quantile with a confidence.
 
-"The 99 % quantile is at most 300 ms, at 95 % confidence" holds of n independent samples of which at most k are above 300
-ms, if so few would have a probability of at most 5 % at a miss rate of 1 %. No shape of the distribution is assumed
+"The 99 % quantile is at most 300 ms, at 95 % confidence" holds of n independent samples of which at most k are above
+300 ms, if so few would have a probability of at most 5 % at a miss rate of 1 %. No shape of the distribution is assumed
 (order statistics; Clopper and Pearson 1934). The size is chosen before anything is measured: to go on until it passes
 is another test, with far more errors; for that there is `sequential`.
 """

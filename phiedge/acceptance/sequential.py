@@ -3,8 +3,8 @@
 It is a bet against a hypothesis, at fair odds: from a capital of 1, after each sample the capital is multiplied by the
 likelihood ratio of a rate on the other side of the limit. If the hypothesis holds, the capital is expected not to grow
 whatever the rate and whenever one stops, so it ever reaches 1/alpha with a probability of at most alpha (Ville 1939;
-Wald 1945 for two simple hypotheses; Robbins 1970 and Waudby-Smith and Ramdas 2024 for mixtures and bets). The capital is
-spread over several rates, so that no rate need be guessed; for each rate off the limit one of them wins in the end.
+Wald 1945 for two simple hypotheses; Robbins 1970 and Waudby-Smith and Ramdas 2024 for mixtures and bets). The capital
+is spread over several rates, so that no rate need be guessed; for each rate off the limit one of them wins in the end.
 
 It holds if each sample misses with the same probability, whatever came before; `clusters` makes such trials of
 misses that cluster.
@@ -24,7 +24,7 @@ _HALFWAY = 0.5  # a multiple of the limit that is no rate any more goes halfway 
 
 
 def log_capital_for_pass(trials: Counts, misses: Counts, *, rate: float) -> Floats:
-    """The log of the capital won against "the miss rate is `rate` or more"; from ln(1/alpha) on, it is shown to be less.
+    """The log of the capital won against "the miss rate is `rate` or more"; from ln(1/alpha) on, it is less.
 
     `trials` and `misses` are counts so far, of any one shape.
     """

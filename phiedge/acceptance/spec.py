@@ -208,7 +208,8 @@ class Spec:
         for name, count in Counter(names).items():
             if count > 1:
                 raise UsageError(f"{count} workloads are named {name!r}", remedy="give each a name of its own")
-        for budget in (*self.budgets, *self.jitters):
+        judged: tuple[LatencyBudget | JitterBudget, ...] = (*self.budgets, *self.jitters)
+        for budget in judged:
             if budget.workload != EVERY_WORKLOAD and budget.workload not in names:
                 close = nearest(budget.workload, names, count=1)
                 raise UsageError(

@@ -1,6 +1,7 @@
 """Reading a spec from TOML, strictly: an unknown key is an error with the nearest name, and nothing is converted."""
 
 import hashlib
+import sys
 import types
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -19,9 +20,9 @@ from phiedge.acceptance.spec import (
 from phiedge.acceptance.weakly_hard import WeaklyHard
 from phiedge.errors import UsageError, nearest
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
+else:
     import tomli as tomllib
 
 SCHEMA = "phiedge.accept/1"

@@ -22,6 +22,7 @@ VERBS = {
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
+    "accept": "Test whether a bundle keeps its latency budget here.",
     "devices": "List and show the devices that a bundle can be made for.",
 }
 
