@@ -26,7 +26,7 @@ class _Axes:
 
 
 def percentile_curve(values: Sequence[float], limits: Sequence[Line]) -> str:
-    """Latency over the share of requests within it, the tail spread out: from 90 to 99 % is as far as from 99 to 99.9."""
+    """Latency over the share of requests within it, the tail spread out: 90 to 99 % is as far as 99 to 99.9 %."""
     ordered = sorted(values)
     count = len(ordered)
     nines = math.log10(max(count, 2))
