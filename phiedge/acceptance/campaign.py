@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, repeat
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from phiedge.errors import PhiEdgeError
 from phiedge.progress import Progress, silent
 
 _LOOK_EVERY = 10  # requests between two looks at a sequential test; looking costs time and is never wrong
+_LEAST_SLACK_NS = 3_000_000  # before the next request is due: more than a look at few requests takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +88,41 @@ def _run_starts(spec: Spec, opener: OpenRequester, record: _Record, progress: Pr
                 for workload in workloads:
                     plan, samples = plans[workload.name], record.samples[workload.name]
                     share = -(-plan.requests * (start + 1) // starts) - -(-plan.requests * start // starts)
-                    for sample in _requests(spec, workload, requester, start):
+                    looks = _Looks(plan)
+                    for here, (sample, next_ns) in enumerate(_requests(spec, workload, requester, start), start=1):
                         samples.append(sample)
                         advance(1)
-                        if _enough(plan, samples, start, share, last=start == starts - 1):
+                        if _full(plan, samples, here, share, last=start == starts - 1) or looks.enough(
+                            samples, next_ns
+                        ):
                             break
 
 
-def _enough(plan: Planned, samples: list[Sample], start: int, share: int, *, last: bool) -> bool:
-    """Whether this start of the workload has all it needs."""
-    here = sum(1 for sample in samples if sample.start == start)
-    if plan.statistics.plan == "fixed":
-        if here < share:
+def _full(plan: Planned, samples: list[Sample], here: int, share: int, *, last: bool) -> bool:
+    """Whether this start of the workload, with `here` requests, has had its share of them."""
+    if here < share or plan.statistics.plan == "sequential":
+        return here >= share
+    return not last or len(samples) >= plan.most_requests or _trials(plan, samples) >= plan.trials
+
+
+@dataclass(slots=True)
+class _Looks:
+    """Looks at a sequential test now and then, but never when the next request is due: that would make it late."""
+
+    plan: Planned
+    looked_at: int = 0
+    took_ns: int = 0
+
+    def enough(self, samples: list[Sample], next_ns: int | None) -> bool:
+        """Whether every budget has decided; False where this is no moment to look. `next_ns` None waits for us."""
+        if self.plan.statistics.plan == "fixed" or len(samples) < self.looked_at + _LOOK_EVERY:
             return False
-        return not last or len(samples) >= plan.most_requests or _trials(plan, samples) >= plan.trials
-    return here >= share or (len(samples) % _LOOK_EVERY == 0 and decided(plan, samples))
+        now_ns = time.perf_counter_ns()
+        if next_ns is not None and next_ns - now_ns < 2 * self.took_ns + _LEAST_SLACK_NS:
+            return False
+        found = decided(self.plan, samples)
+        self.looked_at, self.took_ns = len(samples), time.perf_counter_ns() - now_ns
+        return found
 
 
 def _trials(plan: Planned, samples: list[Sample]) -> int:
@@ -123,26 +144,28 @@ def decided(plan: Planned, samples: list[Sample]) -> bool:
     return True
 
 
-def _requests(spec: Spec, workload: Workload, requester: Requester, start: int) -> Iterator[Sample]:
-    """Samples of one workload without end, after its warm-up."""
+def _requests(spec: Spec, workload: Workload, requester: Requester, start: int) -> Iterator[tuple[Sample, int | None]]:
+    """Samples of one workload without end, after its warm-up, and when the next is due, None if it waits."""
     for _ in range(spec.statistics.warmup_requests):
         requester.request(workload)
     begun_ns = time.perf_counter_ns()
     closed = workload.arrival.kind == "closed"
-    offsets = None if closed else intended_offsets_ns(workload.arrival, spec.statistics.seed + start)
+    offsets = repeat(0) if closed else intended_offsets_ns(workload.arrival, spec.statistics.seed + start)
     pause_ns = round((workload.arrival.pause_ms or 0.0) * 1e6)
-    intended_ns = begun_ns
+    intended_ns = begun_ns + next(offsets)
     for place in count():
-        if offsets is not None:
-            intended_ns = begun_ns + next(offsets)
         wait_until(intended_ns)
         started_ns = time.perf_counter_ns()
         answered = requester.request(workload)
-        yield Sample.of(
+        sample = Sample.of(
             answered, intended_ns=intended_ns, started_ns=started_ns, begun_ns=begun_ns, start=start, first=place == 0
         )
         if closed:
+            yield sample, None
             intended_ns = time.perf_counter_ns() + pause_ns
+        else:
+            intended_ns = begun_ns + next(offsets)
+            yield sample, intended_ns
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from null_requester import FakeClock, NullRequester, QuietWatcher
+from phiedge.acceptance import campaign
 from phiedge.acceptance.campaign import Campaign, run_campaign
 from phiedge.acceptance.judgement import Judgement, judge
 from phiedge.acceptance.spec import Arrival, JitterBudget, LatencyBudget, Spec, Statistics, Workload
@@ -38,8 +39,8 @@ def gamma(seed: int, scale: float = 5.0) -> Callable[[int], float]:
 
 
 def run(asked: Spec, law: Callable[[int], float], clock: FakeClock, *broken: str) -> tuple[Campaign, Judgement]:
-    campaign = run_campaign(asked, NullRequester(clock, law).open, QuietWatcher(broken=broken))
-    return campaign, judge(asked, campaign)
+    done = run_campaign(asked, NullRequester(clock, law).open, QuietWatcher(broken=broken))
+    return done, judge(asked, done)
 
 
 @pytest.mark.parametrize("plan", ["fixed", "sequential"])
@@ -91,12 +92,23 @@ def test_latency_counts_from_the_intended_start(clock: FakeClock) -> None:
     assert late[1] == 1
 
 
+def test_looking_at_a_test_makes_no_request_late(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_look(plan: object, samples: object) -> bool:
+        clock.pass_ms(40.0)
+        return False
+
+    monkeypatch.setattr(campaign, "decided", slow_look)
+    without_slack = spec(plan="sequential", max_requests=60, arrival=Arrival(kind="periodic", period_ms=22.0))
+    found, _ = run(without_slack, lambda number: 20.0, clock)
+    assert max(one.late_ms for one in found.samples["tick"]) == 0.0
+
+
 def test_warm_up_is_not_counted_and_restarts_are_marked(clock: FakeClock) -> None:
     requester = NullRequester(clock, gamma(1))
-    campaign = run_campaign(spec(restarts=2), requester.open, QuietWatcher())
-    samples = campaign.samples["tick"]
+    done = run_campaign(spec(restarts=2), requester.open, QuietWatcher())
+    samples = done.samples["tick"]
     assert requester.opened == 3
-    assert len(campaign.opened_ms) == 3
+    assert len(done.opened_ms) == 3
     assert [one.start for one in samples if one.first] == [0, 1, 2]
     assert requester.asked == len(samples) + 3 * 2
 
@@ -140,8 +152,8 @@ def test_an_interruption_keeps_what_there_is_and_shows_nothing(clock: FakeClock)
             raise KeyboardInterrupt
         return 500.0
 
-    campaign, judged = run(spec(), interrupted, clock)
-    assert (campaign.ended, len(campaign.samples["tick"])) == ("interrupted", 10)
+    done, judged = run(spec(), interrupted, clock)
+    assert (done.ended, len(done.samples["tick"])) == ("interrupted", 10)
     assert judged.verdict == "INCONCLUSIVE"
 
 
@@ -154,8 +166,8 @@ def test_a_device_that_vanishes_makes_it_invalid_and_one_that_never_was_is_an_er
 
         return law
 
-    campaign, judged = run(spec(), vanishing(12), clock)
-    assert (campaign.ended, judged.verdict) == ("failed", "INVALID")
+    done, judged = run(spec(), vanishing(12), clock)
+    assert (done.ended, judged.verdict) == ("failed", "INVALID")
     assert "the device is gone" in judged.reasons[0]
     with pytest.raises(DeviceError):
         run(spec(), vanishing(0), clock)
