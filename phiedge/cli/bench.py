@@ -135,6 +135,11 @@ def check_plot(path: Path) -> Path:
         raise UsageError(f"{path} does not end as a picture does", remedy=f"use one of {', '.join(PLOT_SUFFIXES)}")
     if find_spec("matplotlib") is None:
         raise MissingExtraError(what="--plot", extra="plot", missing="matplotlib")
+    return check_writable(path)
+
+
+def check_writable(path: Path) -> Path:
+    """Refuse a file that could not be written, before anything is measured."""
     directory = path.parent
     if path.is_dir() or not directory.is_dir():
         wrong = f"{path} is a directory" if path.is_dir() else f"there is no directory {directory}"

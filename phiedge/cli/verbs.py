@@ -23,9 +23,10 @@ VERBS = {
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
+    "profile": "Measure what requests take here, for deadlines.",
+    "accept": "Test whether a bundle keeps its latency budget here.",
     "devices": "List devices that a bundle can be made for; say which this is.",
     "doctor": "Say what on this machine makes answers late.",
-    "profile": "Measure what requests take here, for deadlines.",
 }
 
 

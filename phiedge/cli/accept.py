@@ -1,0 +1,149 @@
+"""`phiedge accept`: does a bundle on this machine keep its latency budget?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from phiedge.bundle import Bundle
+from phiedge.cli.bench import check_writable
+from phiedge.cli.console import emit_json, show_table, terminal_progress
+from phiedge.cli.interrupts import held_interrupts
+from phiedge.cli.options import BackendOption, ContextOption, JsonOption, ThreadsOption
+from phiedge.cli.verbs import verb_app
+from phiedge.errors import UsageError
+
+if TYPE_CHECKING:
+    from phiedge.acceptance.spec_reading import SpecFile
+
+app = verb_app()
+
+
+@app.command()
+def accept(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(metavar="BUNDLE", help="The directory that `phiedge export -o` wrote.", show_default=False),
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC.toml", help="What it must keep.", show_default=False)
+    ] = None,
+    init: Annotated[
+        bool, typer.Option("--init", help="Print a commented spec to begin with, and nothing else.")
+    ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check", metavar="FILE", help="Check the seal of evidence and show its verdict.", show_default=False
+        ),
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            "--evidence",
+            metavar="FILE",
+            help="Where the evidence goes. By default beside the spec.",
+            show_default=False,
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a report to read.", show_default=False)
+    ] = None,
+    max_context: ContextOption = None,
+    threads: ThreadsOption = None,
+    backend: BackendOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Test whether a bundle on this machine keeps its latency budget, and keep the evidence.
+
+    The exit code is the verdict: 0 PASS, 1 FAIL, 3 INCONCLUSIVE (with what would decide), 4 INVALID (the machine was
+    not as the spec asks). Ctrl-C keeps what was measured so far, marked.
+
+    \b
+    Examples:
+      phiedge accept --init > accept.toml
+      phiedge accept bundle accept.toml --html report.html
+      phiedge accept bundle accept.toml --junit accept.xml --json
+      phiedge accept --check accept.evidence.json
+    """
+    if init:
+        from phiedge.acceptance.spec_template import TEMPLATE
+
+        print(TEMPLATE, end="")
+        return
+    if check is not None:
+        _check(check, as_json=as_json)
+        return
+    if bundle is None or spec is None:
+        raise UsageError("a bundle and a spec are needed", remedy="`phiedge accept --init > accept.toml` writes a spec")
+    with held_interrupts():
+        from phiedge.acceptance.spec_reading import read_spec
+    read = read_spec(spec)
+    destination = check_writable(evidence if evidence is not None else spec.with_suffix(".evidence.json"))
+    reports = {kind: check_writable(path) for kind, path in (("junit", junit), ("html", html)) if path is not None}
+    record = _measure(Bundle.open(bundle), read, max_context=max_context, threads=threads, backend=backend)
+    _write(record, destination, reports)
+    if record["ended"] == "interrupted":
+        raise KeyboardInterrupt(f"what was measured until then is in {destination}, marked as interrupted")
+    _tell(record, destination, as_json=as_json)
+
+
+def _measure(
+    bundle: Bundle, read: "SpecFile", *, max_context: int | None, threads: int | None, backend: str | None
+) -> dict[str, Any]:
+    with held_interrupts():
+        from phiedge.acceptance.campaign import run_campaign
+        from phiedge.acceptance.environment import LinuxWatcher
+        from phiedge.acceptance.evidence import evidence
+        from phiedge.acceptance.judgement import judge
+        from phiedge.acceptance.requester import session_opener
+    opener = session_opener(bundle, read.directory, max_context=max_context, threads=threads, backend=backend)
+    watcher = LinuxWatcher(read.spec.preconditions, coload_threads=read.spec.coload.cpu_threads)
+    campaign = run_campaign(read.spec, opener, watcher, progress=terminal_progress())
+    return evidence(read, campaign, judge(read.spec, campaign), bundle=bundle)
+
+
+def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) -> None:
+    from phiedge.acceptance.evidence import write_evidence, write_whole
+
+    write_evidence(record, destination)
+    if "junit" in reports:
+        from phiedge.acceptance.junit import junit
+
+        write_whole(junit(record), reports["junit"])
+    if "html" in reports:
+        from phiedge.acceptance.html_report import html_report
+
+        write_whole(html_report(record), reports["html"])
+
+
+def _check(path: Path, *, as_json: bool) -> None:
+    from phiedge.acceptance.evidence import read_evidence
+
+    _tell(read_evidence(path), path, as_json=as_json)
+
+
+def _tell(record: dict[str, Any], destination: Path, *, as_json: bool) -> None:
+    """Show the verdict and leave with its exit code."""
+    from phiedge.acceptance.judgement import EXIT_CODES
+
+    if as_json:
+        told = {key: value for key, value in record.items() if key != "samples"}
+        emit_json(told | {"evidence": str(destination)})
+    else:
+        print(record["verdict"])
+        for reason in record["reasons"]:
+            print(f"  {reason}")
+        print()
+        rows = [(one["workload"], one["budget"], one["verdict"], _quantile(one)) for one in record["budgets"]]
+        show_table(None, ("workload", "budget", "verdict", "shown, ms"), rows, right=["shown, ms"])
+        print(f"\nevidence in {destination}")
+    raise typer.Exit(EXIT_CODES[record["verdict"]])
+
+
+def _quantile(judged: dict[str, Any]) -> str:
+    lower, upper = judged["bounds_ms"]["lower"], judged["bounds_ms"]["upper"]
+    return f"{'?' if lower is None else f'{lower:.4g}'} to {'?' if upper is None else f'{upper:.4g}'}"

@@ -1,0 +1,97 @@
+"""Specs that make sense, and many that do not."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phiedge.acceptance.spec_reading import parse_spec, read_spec, tomllib
+from phiedge.acceptance.spec_template import TEMPLATE
+from phiedge.errors import UsageError
+
+WORKLOAD = {"name": "tick", "prompt": "Hi", "arrival": {"kind": "periodic", "period_ms": 500}}
+BUDGET = {"workload": "tick", "metric": "e2e_ms", "quantile": 0.99, "limit_ms": 900}
+
+
+def table(**changes: Any) -> dict[str, Any]:
+    spec = {"schema": "phiedge.accept/1", "workload": [WORKLOAD], "budget": [BUDGET]}
+    return copy.deepcopy(spec) | changes
+
+
+def test_the_template_is_a_spec_that_can_be_run_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "accept.toml"
+    path.write_text(TEMPLATE, encoding="utf-8")
+    read = read_spec(path)
+    assert [workload.name for workload in read.spec.workloads] == ["tick"]
+    assert len(read.sha256) == 64
+
+
+def test_whatever_the_template_shows_in_comments_is_understood() -> None:
+    lines = TEMPLATE.replace("# [[jitter]]", "[[jitter]]").replace('"sequential"', '"fixed"').splitlines()
+    in_jitter, shown = False, []
+    for line in lines:
+        in_jitter = line.startswith("[[jitter]]") or (in_jitter and line.startswith("# "))
+        opens = ("# pictures", "# weakly_hard", "# allowed_misses", "# memory_available")
+        shown.append(line[2:] if line.startswith(opens) or (in_jitter and line.startswith("# ")) else line)
+    spec = parse_spec(tomllib.loads("\n".join(shown)))
+    assert spec.jitters[0].limit_ms == 300.0
+    assert spec.budgets[1].weakly_hard is not None
+    assert spec.workloads[0].pictures == ("screen.png",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "remedy"),
+    [
+        ({"schema": "phiedge.accept/2"}, "phiedge.accept/2", "phiedge.accept/1"),
+        ({"statistic": {}}, "unknown key 'statistic'", "statistics"),
+        ({"workload": []}, "no workload", "--init"),
+        ({"budget": []}, "no budget", "--init"),
+        ({"workload": [WORKLOAD, WORKLOAD]}, "2 workloads are named 'tick'", "name of its own"),
+        ({"workload": WORKLOAD}, "list of tables", "two brackets"),
+        ({"workload": [WORKLOAD | {"promt": "x"}]}, "unknown key 'promt'", "prompt"),
+        ({"workload": [WORKLOAD | {"name": "*"}]}, "cannot be named", "of its own"),
+        ({"workload": [WORKLOAD | {"think": "of"}]}, "must be one of", "off"),
+        ({"workload": [WORKLOAD | {"max_new_tokens": "many"}]}, "of type int", None),
+        ({"workload": [WORKLOAD | {"arrival": {"kind": "periodic"}}]}, "needs period_ms", "period_ms"),
+        ({"workload": [WORKLOAD | {"arrival": {"kind": "closed", "period_ms": 5}}]}, "needs|takes", "pause_ms"),
+        ({"workload": [WORKLOAD | {"arrival": {"kind": "trace", "offsets_ms": [5, 1]}}]}, "must rise", "order"),
+        ({"budget": [BUDGET | {"quantile": 1.0}]}, "quantile 1 of e2e_ms", "between 0 and 1"),
+        ({"budget": [BUDGET | {"limit_ms": 0}]}, "must be a positive number", None),
+        ({"budget": [{**BUDGET, "limit_s": 1}]}, "unknown key 'limit_s'", "limit_ms"),
+        ({"budget": [BUDGET | {"workload": "tock"}]}, "'tock', which the spec does not have", "tick"),
+        ({"budget": [BUDGET, BUDGET | {"quantile": 0.9, "limit_ms": 1000}]}, "contradict", "leave the weaker"),
+        ({"budget": [BUDGET, BUDGET | {"metric": "ttft_ms", "limit_ms": 1000}]}, "contradict", "at most e2e_ms"),
+        ({"budget": [BUDGET | {"weakly_hard": {"misses": 3, "of": 3}}]}, "says nothing", "less than of"),
+        ({"statistics": {"confidence": 1.0}}, "no confidence", "0.95"),
+        ({"statistics": {"max_requests": 0}}, "max_requests must be 1 or more", "no sample"),
+        ({"statistics": {"clustering": 1.0}}, "clustering must be", None),
+        ({"environment": {"foreign_cpu_share_max": 20}}, "of type float|between 0 and 1", None),
+        ({"coload": {"cpu_threads": -1}}, "cpu_threads must be", None),
+        (
+            {"statistics": {"plan": "sequential"}, "jitter": [BUDGET]},
+            "sequential",
+            "fixed",
+        ),
+    ],
+)
+def test_a_spec_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str, remedy: str | None) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        parse_spec(table(**changes))
+    assert remedy is None or remedy in (refused.value.remedy or "")
+
+
+def test_a_missing_picture_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "accept.toml"
+    path.write_text(TEMPLATE.replace("# pictures", "pictures"), encoding="utf-8")
+    with pytest.raises(UsageError, match="no picture"):
+        read_spec(path)
+
+
+def test_a_file_that_is_no_spec_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_spec(tmp_path / "none.toml")
+    path = tmp_path / "bad.toml"
+    path.write_bytes(b"\xff = 1")
+    with pytest.raises(UsageError, match="not TOML"):
+        read_spec(path)

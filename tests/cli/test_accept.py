@@ -1,0 +1,94 @@
+"""`phiedge accept` as it is typed, on a small bundle."""
+
+import signal
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from command_lines import assert_refused, stopped_at, tell
+from phiedge.acceptance.spec_template import TEMPLATE
+from phiedge.bundle import Bundle
+
+Capture = pytest.CaptureFixture[str]
+
+EASY = (
+    TEMPLATE.replace("foreign_cpu_share_max", "# foreign_cpu_share_max")
+    .replace("drift_max_share = 0.1", "drift_max_share = 1000")
+    .replace("quantile = 0.99\nlimit_ms = 2000", "quantile = 0.9\nlimit_ms = 600000")
+    .replace("quantile = 0.95\nlimit_ms = 5000", "quantile = 0.8\nlimit_ms = 600000")
+    .replace("max_new_tokens = 16", "max_new_tokens = 2")
+    .replace("warmup_requests = 5", "warmup_requests = 1")
+)
+
+
+def spec(directory: Path, text: str = EASY) -> Path:
+    path = directory / "accept.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_init_prints_a_spec_and_nothing_else(capsys: Capture) -> None:
+    assert tell(capsys, "accept", "--init").out == TEMPLATE
+
+
+def test_a_budget_that_is_kept_passes_and_leaves_evidence(capsys: Capture, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    reports = ["--junit", tmp_path / "r.xml", "--html", tmp_path / "r.html"]
+    told = tell(capsys, "accept", tiny_bundle.path, spec(tmp_path), *reports)
+    assert told.code == 0, told
+    assert told.out.startswith("PASS\n")
+    assert Xml.parse(tmp_path / "r.xml").getroot().get("failures") == "0"
+    assert "<h1" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    checked = tell(capsys, "accept", "--check", tmp_path / "accept.evidence.json", "--json")
+    assert checked.code == 0
+    assert checked.json["verdict"] == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "verdict"),
+    [
+        (("limit_ms = 600000", "limit_ms = 0.001"), 1, "FAIL"),
+        (("max_requests = 2000", "max_requests = 3"), 3, "INCONCLUSIVE"),
+        (
+            ("# memory_available_bytes_min = 500_000_000", "memory_available_bytes_min = 900_000_000_000_000"),
+            4,
+            "INVALID",
+        ),
+    ],
+)
+def test_every_other_verdict_has_its_exit_code(
+    capsys: Capture, tiny_bundle: Bundle, tmp_path: Path, change: tuple[str, str], code: int, verdict: str
+) -> None:
+    told = tell(capsys, "accept", tiny_bundle.path, spec(tmp_path, EASY.replace(*change)), "--json")
+    assert (told.code, told.json["verdict"]) == (code, verdict)
+    assert "samples" not in told.json
+
+
+def test_ctrl_c_keeps_what_was_measured(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    words = ("accept", tiny_bundle.path, spec(tmp_path))
+    with stopped_at("phiedge.acceptance.requester:SessionRequester.request", *words, count=4) as process:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "marked as interrupted" in err
+    assert '"ended": "interrupted"' in (tmp_path / "accept.evidence.json").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_meant_is_refused_before_anything_runs(
+    capsys: Capture, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    assert "a bundle and a spec are needed" in assert_refused(capsys, "accept", code=2)
+    assert "cannot be read" in assert_refused(capsys, "accept", tiny_bundle.path, tmp_path / "no.toml", code=2)
+    impossible = spec(tmp_path, EASY.replace("quantile = 0.9\n", "quantile = 1.0\n"))
+    assert "quantile 1" in assert_refused(capsys, "accept", tiny_bundle.path, impossible, code=2)
+    nowhere = ("accept", tiny_bundle.path, spec(tmp_path), "--html", tmp_path / "none" / "r.html")
+    assert "there is no directory" in assert_refused(capsys, *nowhere, code=2)
+
+
+def test_edited_evidence_is_refused(capsys: Capture, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    tell(capsys, "accept", tiny_bundle.path, spec(tmp_path, EASY.replace("limit_ms = 600000", "limit_ms = 0.001")))
+    path = tmp_path / "accept.evidence.json"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"verdict": "FAIL"', '"verdict": "PASS"'), encoding="utf-8"
+    )
+    assert "not as it was written" in assert_refused(capsys, "accept", "--check", path)
