@@ -19,7 +19,7 @@ VERBS = {
     "plan": "Say what fits a device, how fast it will be, and what to change.",
     "export": "Turn a checkpoint into a bundle for a device.",
     "run": "Ask a bundle a question, with or without pictures.",
-    "build": "Make an engine of a bundle for the machine it stands on.",
+    "build": "Make engines of a bundle, for this machine or for GPUs elsewhere.",
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",
