@@ -104,7 +104,7 @@ def run(
       phiedge run bundle -i screen.png -p "What number is on the display?"
       phiedge run bundle -i before.png -i after.png -p "What has changed?"
       phiedge run bundle -i shelf.png -p "How many cans are there?" --json
-      phiedge run bundle -i shelf.png -p "What is on the left?" --deadline-ms 800 --explain
+      phiedge run bundle -i shelf.png -p "What is left?" --deadline-ms 800
     """
     with held_interrupts():
         from phiedge.runtime.session import Session

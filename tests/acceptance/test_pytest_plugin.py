@@ -38,7 +38,8 @@ def test_unmarked(latency_budget):
 def test_a_suite_gets_the_verdicts_of_accept(tmp_path: Path) -> None:
     (tmp_path / "test_robot.py").write_text(SUITE, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "--strict-markers", "-p", "phiedge.acceptance.pytest_plugin"]
-    there = os.environ | {"PYTHONPATH": str(Path(phiedge.__file__).parents[1])}
+    # Named, and not found as installed: that way it is this one, and there once.
+    there = os.environ | {"PYTHONPATH": str(Path(phiedge.__file__).parents[1]), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     finished = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, env=there, capture_output=True, text=True)
     assert "1 passed, 2 failed" in finished.stdout.replace("2 failed, 1 passed", "1 passed, 2 failed"), finished.stdout
     assert "2 errors" in finished.stdout
