@@ -6,11 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fake_checkpoints import write_checkpoint
@@ -179,6 +180,28 @@ def export_oracle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], B
         return made[precision]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def oracle_arrays() -> Iterator[Any]:
+    """The numbers that the publisher's code computed on the oracle's checkpoint, by name."""
+    with np.load(ORACLE / "oracle.npz") as arrays:
+        yield arrays
+
+
+@pytest.fixture(scope="session")
+def oracle_cases() -> dict[str, dict[str, Any]]:
+    """What the publisher's code answered, by case."""
+    return json.loads((ORACLE / "oracle_meta.json").read_text())["cases"]
+
+
+@pytest.fixture(scope="session")
+def oracle_checkpoint() -> Iterator[Any]:
+    """The oracle's checkpoint, open."""
+    from phiedge.exporters.checkpoint import open_checkpoint
+
+    with open_checkpoint(str(ORACLE)) as checkpoint:
+        yield checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -1,32 +1,9 @@
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from phiedge.calibration.samples import VISUAL, Kind, Picture, Sample
-from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
-
-ORACLE = Path(__file__).parents[1] / "oracle" / "tiny"
-
-
-@pytest.fixture(scope="session")
-def oracle_arrays() -> Iterator[Any]:
-    with np.load(ORACLE / "oracle.npz") as arrays:
-        yield arrays
-
-
-@pytest.fixture(scope="session")
-def oracle_cases() -> dict[str, dict[str, Any]]:
-    return json.loads((ORACLE / "oracle_meta.json").read_text())["cases"]
-
-
-@pytest.fixture(scope="session")
-def oracle_checkpoint() -> Iterator[Checkpoint]:
-    with open_checkpoint(ORACLE) as checkpoint:
-        yield checkpoint
 
 
 @pytest.fixture(scope="session")
