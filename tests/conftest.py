@@ -71,6 +71,7 @@ MANIFEST = Manifest(
         norms="float32",
         group_size=32,
         codes="offset",
+        cache=None,
     ),
     dialects={
         "ort": Dialect(

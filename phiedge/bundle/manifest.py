@@ -16,9 +16,10 @@ from phiedge.bundle.paths import check_relative
 from phiedge.bundle.record import Json, decode, encode
 from phiedge.errors import BundleError, IntegrityError, SchemaError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+CACHE_TYPES = ("int8", "float8")
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
 Fact: TypeAlias = str | int | float | bool | None
@@ -65,6 +66,7 @@ class Precision:
     """How each part is stored; `group_size` counts the weights along K that share a scale.
 
     `codes` says how integers are: "offset" from 0 up, or "signed", in two's complement; None where there are none.
+    `cache` is what keys and values are kept as between tokens; None: in the type that the graphs compute in.
     """
 
     name: str
@@ -76,9 +78,14 @@ class Precision:
     norms: str
     group_size: int | None
     codes: str | None
+    cache: str | None
 
     def __post_init__(self) -> None:
         _require(self.group_size is None or self.group_size >= 1, f"group_size must be positive, not {self.group_size}")
+        _require(
+            self.cache is None or self.cache in CACHE_TYPES,
+            f"a cache of {self.cache} does not exist; there are {', '.join(CACHE_TYPES)}",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,7 @@ def _show_origin(found: "Inspection") -> None:
         ("from", _told_source(found)),
         ("for", f"{target}" if title is None else f"{title} ({target})"),
         ("precision", f"{precision.name}{groups}"),
+        *([] if precision.cache is None else [("cache", precision.cache)]),
         ("context", f"{found.max_context:,} positions"),
         ("made by", ", ".join([f"phiedge {made.phiedge_version}", *(f"{n} {v}" for n, v in made.tools.items())])),
         ("size", f"{found.bytes / 1e6:,.1f} MB in {found.files} files, all there; `phiedge verify` hashes them"),

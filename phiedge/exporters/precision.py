@@ -87,6 +87,7 @@ class PrecisionPlan:
             norms=self.norms,
             group_size=self.group_size,
             codes=self.codes,
+            cache=None,
         )
 
 

@@ -27,14 +27,14 @@ def test_the_same_manifest_gives_the_same_bytes_in_sorted_order(plain_manifest: 
 
 
 def test_a_newer_schema_is_refused_before_its_unknown_keys(value: dict[str, Any]) -> None:
-    with pytest.raises(SchemaError, match=r"newer phiedge \(schema 3, this one reads 2\)") as caught:
-        Manifest.from_json(value | {"schema_version": 3, "from_the_future": 1})
+    with pytest.raises(SchemaError, match=r"newer phiedge \(schema 4, this one reads 3\)") as caught:
+        Manifest.from_json(value | {"schema_version": 4, "from_the_future": 1})
     assert caught.value.remedy == "pip install --upgrade phiedge"
 
 
 def test_an_older_schema_is_refused_with_what_to_do(value: dict[str, Any]) -> None:
-    with pytest.raises(SchemaError, match=r"older phiedge \(schema 1, this one reads 2\)") as caught:
-        Manifest.from_json(value | {"schema_version": 1})
+    with pytest.raises(SchemaError, match=r"older phiedge \(schema 2, this one reads 3\)") as caught:
+        Manifest.from_json(value | {"schema_version": 2})
     assert caught.value.remedy == "export the bundle again"
 
 
@@ -129,3 +129,14 @@ def test_a_graphs_files_are_it_and_the_weights_that_all_dialects_share(plain_man
         files[table.file] = FileEntry(sha256="0" * 64, bytes=table.size_bytes)
     found = replace(plain_manifest, files=files).graph_files("decoder.ort.onnx")
     assert sorted(found) == ["decoder.data", "decoder.ort.onnx"]
+
+
+def test_a_cache_of_a_type_that_does_not_exist_is_refused(value: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="a cache of int5 does not exist; there are int8, float8"):
+        Manifest.from_json(value | {"precision": value["precision"] | {"cache": "int5"}})
+
+
+def test_a_manifest_without_the_type_of_its_cache_is_refused(value: dict[str, Any]) -> None:
+    precision = {key: item for key, item in value["precision"].items() if key != "cache"}
+    with pytest.raises(BundleError, match="cache"):
+        Manifest.from_json(value | {"precision": precision})

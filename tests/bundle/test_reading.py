@@ -47,8 +47,8 @@ def test_what_a_killed_export_left_does_not_open(plain_bundle: Bundle) -> None:
 
 def test_a_newer_schema_is_told_with_the_path(plain_bundle: Bundle) -> None:
     file = plain_bundle.path / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 3}))
-    with pytest.raises(SchemaError, match=r"/bundle: written by a newer phiedge \(schema 3"):
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"schema_version": 4}))
+    with pytest.raises(SchemaError, match=r"/bundle: written by a newer phiedge \(schema 4"):
         Bundle.open(plain_bundle.path)
 
 

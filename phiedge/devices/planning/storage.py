@@ -9,7 +9,7 @@ from phiedge.bundle import ModelFacts, Precision
 from phiedge.devices.work import cache_bytes, layer_weights, vision_weights
 from phiedge.errors import DeviceError
 
-_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "fp8": 8, "nvfp4": 4}
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "fp8": 8, "float8": 8, "nvfp4": 4}
 _NVFP4_GROUP, _NVFP4_SCALE_BITS = 16, 8  # its scales are of 8 bits, for every 16 weights
 # What multiplies: weights that are stored as integers are turned into float16 for the product.
 _ARITHMETIC = {"fp8": "fp8", "nvfp4": "nvfp4"}
@@ -58,6 +58,7 @@ PLANNED_ONLY = {
         norms="float32",
         group_size=128,
         codes=None,
+        cache=None,
     ),
     "fp8": Precision(
         name="fp8",
@@ -69,6 +70,7 @@ PLANNED_ONLY = {
         norms="float32",
         group_size=None,
         codes=None,
+        cache=None,
     ),
     "nvfp4": Precision(
         name="nvfp4",
@@ -80,12 +82,13 @@ PLANNED_ONLY = {
         norms="float32",
         group_size=_NVFP4_GROUP,
         codes=None,
+        cache=None,
     ),
 }
 
 
 def storage_of(precision: Precision, *, activations: str) -> Storage:
-    """The bits of a precision, as a manifest records it; caches and scales of integers are of `activations`."""
+    """The bits of a precision, as a manifest records it; scales of integers are of `activations`, as is a cache without a type."""
     scale_bits = _bits(activations)
 
     def bits(dtype: str) -> float:
@@ -101,7 +104,7 @@ def storage_of(precision: Precision, *, activations: str) -> Storage:
         head_bits=bits(precision.lm_head),
         vision_bits=bits(precision.vision),
         embedding_bits=bits(precision.embed_tokens),
-        cache_bits=scale_bits,
+        cache_bits=scale_bits if precision.cache is None else _bits(precision.cache),
     )
 
 
