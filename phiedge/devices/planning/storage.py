@@ -88,7 +88,10 @@ PLANNED_ONLY = {
 
 
 def storage_of(precision: Precision, *, activations: str) -> Storage:
-    """The bits of a precision, as a manifest records it; scales of integers are of `activations`, as is a cache without a type."""
+    """The bits of a precision, as a manifest records it; scales of integers are of `activations`.
+
+    So is a cache that the manifest names no type of.
+    """
     scale_bits = _bits(activations)
 
     def bits(dtype: str) -> float:
