@@ -9,7 +9,8 @@ With data, one decoder layer at a time:
 
     samples.py          sequences of tokens and pictures, and what their rows count for
     streaming.py        all layers, resumable        -> passing_rows.py, first_rows.py, row_file.py
-    layer_run.py        one layer                    -> decoder_layer.py (its formulas), statistics.py (its inputs)
+    layer_run.py        one layer                    -> layer_steps.py (its order), statistics.py (its inputs)
+    layer_steps.py      what stands between linears  -> decoder_layer.py (its formulas)
     head_run.py         the head, where it has 4 bits
     methods.py          one linear: what competes    -> grouped.py (clipping), smoothing.py (AWQ), gptq.py
     folding.py          where AWQ's factors go

@@ -7,7 +7,7 @@ codes and scales.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -76,6 +76,10 @@ class LayerArtefact:
             arrays |= _arrays(linear, self.weights[linear])
             arrays[f"{linear}.factors"] = self.factors[linear].numpy()
         _write(path, key, self.weights["qkv"], arrays, asdict(self.report))
+
+    def with_error(self, relative_error: float) -> "LayerArtefact":
+        """The same, with how far the rows that leave the layer are from the original's."""
+        return replace(self, report=replace(self.report, relative_error=relative_error))
 
     @staticmethod
     def load(path: Path, key: str) -> "LayerArtefact":

@@ -2,23 +2,20 @@
 
 Those are what the linears before it give when they are quantised already.
 
-Every sample goes through the layer once. Between two linears its rows wait in a file, so that memory holds one weight,
-one Gram matrix and the rows of one sample.
+The order and what stands between them are in `layer_steps.py`; here memory holds one weight and one Gram matrix more.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from phiedge.calibration.artefact import LayerArtefact, LayerReport
 from phiedge.calibration.decoder_layer import (
     LINEARS,
-    LayerMath,
     Linear,
     TensorReader,
     linear_name,
@@ -27,21 +24,13 @@ from phiedge.calibration.decoder_layer import (
 )
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.grouped import Grouped
+from phiedge.calibration.layer_steps import LayerSteps, Step
 from phiedge.calibration.linear_report import report_on
 from phiedge.calibration.methods import Chosen, Settings, choose_codes
 from phiedge.calibration.row_file import RowFile
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.statistics import InputStatistics, RowRoles
 from phiedge.progress import Progress
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Step:
-    """One linear: where its inputs [t, K] for a sample come from, and where what it gives goes."""
-
-    linear: Linear
-    inputs: Callable[[int], Tensor]
-    take: Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +58,8 @@ class LayerRun:
         norms = tuple(read_tensor(self.source, name) for name in norm_names(self.index))
         chosen: dict[Linear, Chosen] = {}
         reports = []
-        for step in self._steps((norms[0], norms[1]), before, after):
+        layer = self._layer()
+        for step in layer.steps((norms[0], norms[1]), before, after):
             weight = read_tensor(self.source, linear_name(self.index, step.linear))
             inputs = self._statistics(step)
             codes = choose_codes(weight, inputs, self.settings, Folding(config=self.source.config).pool(step.linear))
@@ -79,8 +69,7 @@ class LayerRun:
             effective = codes.quantised.dequantise().div_(codes.smoothing.factors).to(self.compute)
             for i in self._each(f"layer {self.index}: {step.linear} quantised"):
                 step.take(i, functional.linear(step.inputs(i), effective))
-        for name in ("middle", "attended", "gated"):
-            (self.directory / name).unlink()
+        layer.remove()
         return LayerArtefact(
             norms=(norms[0] / chosen["qkv"].smoothing.factors, norms[1] / chosen["gate_up"].smoothing.factors),
             weights={linear: codes.weight() for linear, codes in self._folded(chosen).items()},
@@ -93,30 +82,18 @@ class LayerRun:
             ),
         )
 
-    def _steps(self, norms: tuple[Tensor, Tensor], before: RowFile, after: RowFile) -> Iterator[_Step]:
-        config, math = self.source.config, LayerMath(config=self.source.config)
-        lengths = [sample.rows for sample in self.samples]
-        attended = RowFile(self.directory / "attended", lengths, config.hidden_size, self.compute)
-        middle = RowFile(self.directory / "middle", lengths, config.hidden_size)
-        gated = RowFile(self.directory / "gated", lengths, config.intermediate_size, self.compute)
-        yield _Step(
-            linear="qkv",
-            inputs=lambda i: math.normed(before.read(i), norms[0]).to(self.compute),
-            take=lambda i, y: attended.write(i, math.attended(y)),
+    def _layer(self) -> LayerSteps:
+        return LayerSteps(
+            config=self.source.config,
+            lengths=[sample.rows for sample in self.samples],
+            compute=self.compute,
+            directory=self.directory,
         )
-        yield _Step(linear="o", inputs=attended.read, take=lambda i, y: middle.write(i, before.read(i) + y))
-        yield _Step(
-            linear="gate_up",
-            inputs=lambda i: math.normed(middle.read(i), norms[1]).to(self.compute),
-            take=lambda i, y: gated.write(i, math.gated(y)),
-        )
-        yield _Step(linear="down", inputs=gated.read, take=lambda i, y: after.write(i, middle.read(i) + y))
 
-    def _statistics(self, step: _Step) -> InputStatistics:
-        columns = self.source.config.intermediate_size if step.linear == "down" else self.source.config.hidden_size
+    def _statistics(self, step: Step) -> InputStatistics:
         inputs = InputStatistics(
             told=f"layer {self.index}, {step.linear}",
-            columns=columns,
+            columns=self._layer().columns(step.linear),
             group_size=self.settings.group_size,
             with_gram=self.settings.needs_gram,
         )

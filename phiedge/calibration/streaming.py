@@ -9,9 +9,10 @@ original layers, so that the report can say how far apart the two models have co
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
@@ -41,7 +42,7 @@ class Calibration:
 
     def layer(self, index: int) -> LayerArtefact:
         """The artefact of one layer."""
-        return LayerArtefact.load(_artefact_path(self.directory, index), self.key)
+        return LayerArtefact.load(artefact_path(self.directory, index), self.key)
 
     def head(self) -> HeadArtefact:
         """The artefact of the head, which must have one."""
@@ -66,18 +67,12 @@ def calibrate(
     samples, `TensorError` and `ExportError` for numbers that are not finite.
     """
     roles = row_roles(samples)
-    key = _key(fingerprint, samples, settings, compute)
-    _take_up(directory, key)
+    key = calibration_key(fingerprint, samples, asdict(settings), compute, algorithm=_ALGORITHM)
     layers = source.config.num_layers
     rows = PassingRows(source, samples, roles, directory, compute)
-    done = 0
-    while done < layers and _artefact_path(directory, done).exists():
-        done += 1
-    if not rows.reach(done):
-        done = 0
-        rows.begin(progress)
-    for index in range(done, layers):
-        run = LayerRun(
+
+    def run(index: int) -> LayerArtefact:
+        layer = LayerRun(
             source=source,
             index=index,
             samples=samples,
@@ -87,11 +82,9 @@ def calibrate(
             directory=directory,
             progress=progress,
         )
-        artefact = run.run(rows.before(index), rows.unfinished())
-        error = rows.advance(index)
-        artefact = replace(artefact, report=replace(artefact.report, relative_error=error))
-        artefact.save(_artefact_path(directory, index), key)
-        rows.forget(index)
+        return layer.run(rows.before(index), rows.unfinished())
+
+    run_layers(rows, directory, key, layers, run, progress)
     if settings.head_bits == 4 and not (directory / _HEAD_FILE).exists():
         head = calibrate_head(source, samples, roles, rows.before(layers), settings, progress)
         head.save(directory / _HEAD_FILE, key)
@@ -104,7 +97,38 @@ def calibrate(
     )
 
 
-def _artefact_path(directory: Path, layer: int) -> Path:
+class LayerResult(Protocol):
+    """What one layer leaves."""
+
+    def with_error(self, relative_error: float) -> "LayerResult": ...
+
+    def save(self, path: Path, key: str) -> None: ...
+
+
+def run_layers(
+    rows: PassingRows,
+    directory: Path,
+    key: str,
+    layers: int,
+    run: Callable[[int], LayerResult],
+    progress: Progress,
+) -> None:
+    """Run every layer that has no artefact of `key` in `directory`; `run` reads the rows before it and writes on."""
+    _take_up(directory, key)
+    done = 0
+    while done < layers and artefact_path(directory, done).exists():
+        done += 1
+    if not rows.reach(done):
+        done = 0
+        rows.begin(progress)
+    for index in range(done, layers):
+        left = run(index)
+        left.with_error(rows.advance(index)).save(artefact_path(directory, index), key)
+        rows.forget(index)
+
+
+def artefact_path(directory: Path, layer: int) -> Path:
+    """Where the artefact of a layer lies."""
     return directory / f"layer-{layer:03d}.safetensors"
 
 
@@ -118,6 +142,14 @@ def _take_up(directory: Path, key: str) -> None:
         note.write_text(key, encoding="utf-8")
 
 
-def _key(fingerprint: Mapping[str, str], samples: Sequence[Sample], settings: Settings, compute: torch.dtype) -> str:
-    told = [_ALGORITHM, torch.__version__, dict(fingerprint), digest_of(samples), asdict(settings), str(compute)]
+def calibration_key(
+    fingerprint: Mapping[str, str],
+    samples: Sequence[Sample],
+    settings: Mapping[str, object],
+    compute: torch.dtype,
+    *,
+    algorithm: str,
+) -> str:
+    """What a calibration's artefacts depend on, as a hash."""
+    told = [algorithm, torch.__version__, dict(fingerprint), digest_of(samples), dict(settings), str(compute)]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
