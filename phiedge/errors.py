@@ -8,6 +8,7 @@
      │   ├─ ConfigError
      │   └─ TensorError             names the tensor
      ├─ ExportError                 the graphs or weights could not be made
+     │   └─ FormatError             a checkpoint for another engine that would not be what the bundle is
      ├─ BundleError                 a bundle could not be read or written
      │   ├─ SchemaError             written by another version of phiedge
      │   └─ IntegrityError          its files are not the files that were written
@@ -81,6 +82,10 @@ class TensorError(CheckpointError):
 
 class ExportError(PhiEdgeError):
     """Graphs or weights that could not be made."""
+
+
+class FormatError(ExportError):
+    """A checkpoint for another engine that could not be written, or whose reader would corrupt it."""
 
 
 class BundleError(PhiEdgeError):

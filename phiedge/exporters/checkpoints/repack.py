@@ -1,0 +1,100 @@
+"""A bundle as a checkpoint for another engine: the same codes, scales and norms in another order.
+
+    write_checkpoint(Bundle.open("bundle"), "awq", "bundle.awq")
+
+One tensor is in memory at a time; the directory has its name only when it is whole.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phiedge import __version__
+from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
+from phiedge.errors import UsageError, nearest
+from phiedge.exporters.checkpoints.awq import awq_quantization, awq_tensors
+from phiedge.exporters.checkpoints.directory import CheckpointDirectory
+from phiedge.exporters.checkpoints.tensor_file import TensorOut, needed_bytes, write_tensors
+from phiedge.exporters.checkpoints.text_model import llama_config
+from phiedge.exporters.checkpoints.tokenizer_files import text_files, write_text_files
+from phiedge.progress import Progress, silent
+
+_SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the 15B take half of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What a format makes of a bundle: its tensors, and its files of JSON by name."""
+
+    tensors: list[TensorOut]
+    json_files: Mapping[str, Mapping[str, object]]
+    placeholder: bool
+
+
+def _awq(bundle: Bundle, image_token_id: int | None) -> Contents:
+    config = llama_config(bundle.manifest.facts, dtype="float16", image_token_id=image_token_id)
+    return Contents(
+        tensors=awq_tensors(bundle),
+        json_files={"config.json": config | {"quantization_config": awq_quantization()}},
+        placeholder=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A checkpoint format: who reads it, and what it makes of a bundle."""
+
+    readers: str
+    placeholder: bool
+    contents: Callable[[Bundle, int | None], Contents]
+
+
+FORMATS = {
+    "awq": Format(readers="TensorRT Edge-LLM, vLLM", placeholder=True, contents=_awq),
+}
+
+
+def check_format(kind: str) -> None:
+    """Raises `UsageError` for a format that does not exist."""
+    if kind not in FORMATS:
+        close = nearest(kind, FORMATS) or list(FORMATS)
+        raise UsageError(f"there is no checkpoint format {kind!r}", remedy=f"use {' or '.join(close)}")
+
+
+def write_checkpoint(
+    bundle: Bundle,
+    kind: str,
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Write `bundle` as a checkpoint of the format `kind` into the directory `destination`, and return its path.
+
+    An existing checkpoint of phiedge's is replaced only with `overwrite`. Raises `UsageError` for an unknown format,
+    `FormatError` for a bundle that the format or its readers cannot hold, for a destination that is taken and for a
+    full disk, `BundleError` for a damaged bundle.
+    """
+    check_format(kind)
+    chosen = FORMATS[kind]
+    files = text_files(bundle, placeholder=chosen.placeholder)
+    contents = chosen.contents(bundle, files.image_token_id)
+    with CheckpointDirectory(destination, overwrite=overwrite) as directory:
+        directory.require_space(needed_bytes(contents.tensors) + _SMALL_FILES_BYTES)
+        write_tensors(directory.path, contents.tensors, progress)
+        for name, value in contents.json_files.items():
+            directory.write_json(name, value)
+        write_text_files(files, bundle.manifest.facts, directory)
+        return directory.commit(_record(bundle, kind), progress)
+
+
+def _record(bundle: Bundle, kind: str) -> dict[str, object]:
+    """What it was made of, for `--overwrite` and for whoever asks later."""
+    return {
+        "format": kind,
+        "phiedge_version": __version__,
+        "model": bundle.manifest.model.name,
+        "precision": bundle.manifest.precision.name,
+        "manifest_sha256": hash_file(bundle.path / MANIFEST_NAME),
+    }
