@@ -7,7 +7,7 @@ One tensor is in memory at a time; the directory has its name only when it is wh
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from phiedge import __version__
@@ -25,29 +25,25 @@ _SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a format makes of a bundle: its tensors, and its files of JSON by name."""
+    """What a format makes of a bundle: its tensors, its `config.json`, and other files of JSON by name."""
 
     tensors: list[TensorOut]
-    json_files: Mapping[str, Mapping[str, object]]
-    placeholder: bool
+    config: Mapping[str, object]
+    json_files: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-def _awq(bundle: Bundle, image_token_id: int | None) -> Contents:
-    config = llama_config(bundle.manifest.facts, dtype="float16", image_token_id=image_token_id)
-    return Contents(
-        tensors=awq_tensors(bundle),
-        json_files={"config.json": config | {"quantization_config": awq_quantization()}},
-        placeholder=True,
-    )
+def _awq(bundle: Bundle) -> Contents:
+    config = llama_config(bundle.manifest.facts, dtype="float16")
+    return Contents(tensors=awq_tensors(bundle), config=config | {"quantization_config": awq_quantization()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A checkpoint format: who reads it, and what it makes of a bundle."""
+    """A format: who reads it, whether its tokenizer needs a token for pictures, and what it makes of a bundle."""
 
     readers: str
     placeholder: bool
-    contents: Callable[[Bundle, int | None], Contents]
+    contents: Callable[[Bundle], Contents]
 
 
 FORMATS = {
@@ -78,12 +74,15 @@ def write_checkpoint(
     """
     check_format(kind)
     chosen = FORMATS[kind]
+    contents = chosen.contents(bundle)
     files = text_files(bundle, placeholder=chosen.placeholder)
-    contents = chosen.contents(bundle, files.image_token_id)
+    config = dict(contents.config)
+    if files.image_token_id is not None:
+        config["image_token_id"] = files.image_token_id
     with CheckpointDirectory(destination, overwrite=overwrite) as directory:
         directory.require_space(needed_bytes(contents.tensors) + _SMALL_FILES_BYTES)
         write_tensors(directory.path, contents.tensors, progress)
-        for name, value in contents.json_files.items():
+        for name, value in {"config.json": config, **contents.json_files}.items():
             directory.write_json(name, value)
         write_text_files(files, bundle.manifest.facts, directory)
         return directory.commit(_record(bundle, kind), progress)

@@ -1,4 +1,4 @@
-"""The weights of a bundle, read back by the checkpoint's names: codes and scales as they are stored, a few rows at a time.
+"""The weights of a bundle, read back by the checkpoint's names: codes and scales as they are stored, some rows at once.
 
 A graph file says where each weight lies (`phiedge.bundle.graph_file`), so this needs neither ONNX nor torch. What comes
 out is what calibration put in: nothing here rounds.

@@ -1,4 +1,4 @@
-"""Writing safetensors files whose tensors are made one after the other, so that none is ever whole in memory with another.
+"""Writing safetensors files whose tensors are made one after the other, so that memory never holds two of them.
 
 The format needs every tensor's place before the first is written; their types and shapes are known, their values come
 in their turn. A model larger than `SHARD_BYTES` is split between tensors, with the index that readers look for.

@@ -24,7 +24,8 @@ class Part:
 
     @property
     def count(self) -> int:
-        return self.rows.stop - self.rows.start
+        """How many rows."""
+        return int(self.rows.stop - self.rows.start)
 
 
 def parts_of_layer(facts: ModelFacts, layer: int) -> Iterator[Part]:
@@ -46,10 +47,10 @@ def parts_of_layer(facts: ModelFacts, layer: int) -> Iterator[Part]:
         yield Part(name=prefix + name, stored=stored, rows=slice(start, stop))
 
 
-def llama_config(facts: ModelFacts, *, dtype: str, image_token_id: int | None) -> dict[str, object]:
+def llama_config(facts: ModelFacts, *, dtype: str) -> dict[str, object]:
     """`config.json` of the text model, without what a format says about quantisation."""
     eos = facts.eos_token_ids
-    config: dict[str, object] = {
+    return {
         "architectures": ["LlamaForCausalLM"],
         "attention_bias": False,
         "bos_token_id": facts.bos_token_id,
@@ -73,7 +74,6 @@ def llama_config(facts: ModelFacts, *, dtype: str, image_token_id: int | None) -
         "use_cache": True,
         "vocab_size": facts.vocab_size,
     }
-    return config if image_token_id is None else config | {"image_token_id": image_token_id}
 
 
 def decoder_weights(bundle: Bundle) -> StoredWeights:
