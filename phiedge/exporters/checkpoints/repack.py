@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phiedge import __version__
 from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.checkpoints.awq import awq_quantization, awq_tensors
@@ -92,7 +91,6 @@ def _record(bundle: Bundle, kind: str) -> dict[str, object]:
     """What it was made of, for `--overwrite` and for whoever asks later."""
     return {
         "format": kind,
-        "phiedge_version": __version__,
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.precision.name,
         "manifest_sha256": hash_file(bundle.path / MANIFEST_NAME),
