@@ -24,8 +24,9 @@ import phiedge
 from benchmarks.record import add_options, publish, summary
 from phiedge.reference.scenes import draw_scene
 from phiedge.runtime.deadline import Keeper
+from phiedge.runtime.drift import Drift
 from phiedge.runtime.latency_model import LatencyModel
-from phiedge.runtime.pace import ProfiledPace, Slowdown
+from phiedge.runtime.pace import ProfiledPace
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.profile.profiling import measure_profile
 from phiedge.runtime.profile.store import write_profile
@@ -163,7 +164,7 @@ def _host_us(model: LatencyModel) -> dict[str, float | int]:
         thinking_tokens=None, answer_tokens=ANSWER_TOKENS, chunk_tokens=model.chunk_tokens,
     )  # fmt: skip
     keeper = Keeper(
-        budget=budget, plan=plan, model=model, pace=ProfiledPace(model), slowdown=Slowdown(),
+        budget=budget, plan=plan, model=model, pace=ProfiledPace(model), drift=Drift(),
         closing=(1,), extending=(), ends=frozenset((2,)), begun_ns=time.perf_counter_ns(),
         clock_ns=time.perf_counter_ns,
     )  # fmt: skip

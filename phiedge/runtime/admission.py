@@ -53,6 +53,7 @@ class _Candidate:
     think: ThinkMode
     given_up: tuple[Sacrifice, ...]
     rows: int
+    chunk_tokens: int
     answer_tokens: int
     preprocess: Estimate
     vision: Estimate
@@ -60,15 +61,16 @@ class _Candidate:
     closing: Estimate
     answer: Estimate
     slowest_token_ms: float
+    model: LatencyModel
 
     @property
     def until_first_token(self) -> Estimate:
-        return self.preprocess + self.vision + self.prefill
+        return self.model.together(self.preprocess + self.vision + self.prefill)
 
     @property
     def least(self) -> Estimate:
         """All that must fit."""
-        return self.until_first_token + self.closing + self.answer
+        return self.model.together(self.preprocess + self.vision + self.prefill + self.closing + self.answer)
 
 
 def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float = 1.0) -> Plan:
@@ -81,8 +83,23 @@ def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float 
     for count in range(len(may_give_up) + 1):
         candidate = _best(asked, budget, model, may_give_up[:count])
         if not _lacks(candidate, budget, asked.spent_ms):
-            return _plan(candidate, asked, budget, model, slowdown)
+            chosen = _worth_thinking(candidate, asked, budget, model)
+            return _plan(chosen, asked, budget, model, slowdown)
     raise _refusal(candidate, asked, budget, model, slowdown)
+
+
+def _worth_thinking(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:
+    """The same without thinking, where that may be given up and has less room than the answer.
+
+    What was hardly begun says nothing, and many models then go on with it in their answer.
+    """
+    room = _thinking_room(candidate, asked, budget, model)
+    if "thinking" not in budget.may_give_up or candidate.think == "off" or room is None:
+        return candidate
+    if budget.deadline_ms is None or room >= candidate.answer_tokens:
+        return candidate
+    without = _best(asked, budget, model, budget.may_give_up)
+    return candidate if _lacks(without, budget, asked.spent_ms) else without
 
 
 def unmeasured(asked: Asked, budget: Budget, *, chunk_tokens: int, reason: str) -> Plan:
@@ -153,20 +170,22 @@ def _candidate(
     rows = asked.text_tokens + sum(grid.tokens for grid in grids)
     answer_tokens = min(budget.answer_reserve, asked.max_new_tokens)
     closing_tokens = 0 if think == "off" else asked.closing_tokens + (budget.min_think_tokens or 0)
-    first = min(rows + 1, asked.context)
+    first, chunk_tokens = min(rows + 1, asked.context), model.best_chunk(rows)
     return _Candidate(
         cap=cap,
         grids=grids,
         think=think,
         given_up=given_up,
         rows=rows,
+        chunk_tokens=chunk_tokens,
         answer_tokens=answer_tokens,
         preprocess=preprocess,
         vision=vision,
-        prefill=model.prefill(rows),
+        prefill=model.prefill(rows, chunk_tokens=chunk_tokens),
         closing=model.steps(closing_tokens, first),
         answer=model.steps(answer_tokens, first + closing_tokens),
         slowest_token_ms=model.one_step(first + closing_tokens + answer_tokens).high_ms,
+        model=model,
     )
 
 
@@ -192,7 +211,7 @@ def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyMod
         think=candidate.think,
         thinking_tokens=_thinking_room(candidate, asked, budget, model),
         answer_tokens=candidate.answer_tokens,
-        chunk_tokens=model.chunk_tokens,
+        chunk_tokens=candidate.chunk_tokens,
         given_up=_truly_given_up(candidate, asked, asked_grids),
         forecast=Forecast(
             spent=asked.spent_ms,
@@ -207,6 +226,7 @@ def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyMod
             usual_total=asked.spent_ms + least.usual_ms,
             quantile=model.quantile,
             slowdown=slowdown,
+            joint=model.joint,
         ),
     )
 

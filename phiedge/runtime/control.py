@@ -7,10 +7,11 @@ from phiedge.errors import BudgetError, UsageError
 from phiedge.runtime.admission import Asked, admit, unmeasured
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.deadline import Keeper
+from phiedge.runtime.drift import Drift
 from phiedge.runtime.images import PictureSize
 from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
-from phiedge.runtime.pace import ObservedPace, ProfiledPace, Slowdown
+from phiedge.runtime.pace import ObservedPace, ProfiledPace
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.profile.store import find_latency_model
 from phiedge.runtime.prompt import Prompt
@@ -33,7 +34,7 @@ class Control:
         self.clock_ns = clock_ns
         self.watchdog = Watchdog(clock_ns=clock_ns)
         self._latency = latency
-        self._slowdown = Slowdown()
+        self._drift = Drift()
         self._unmeasured: str | None = None
         self._pace: ProfiledPace | ObservedPace | None = None if latency is None else ProfiledPace(latency)
 
@@ -78,7 +79,7 @@ class Control:
             plan=self._plan(asked, budget, model),
             model=self._latency,
             pace=self._pace,
-            slowdown=self._slowdown,
+            drift=self._drift,
             closing=closing,
             extending=extending,
             ends=frozenset((model.facts.end_think_token_id, model.facts.bos_token_id, *model.facts.eos_token_ids)),
@@ -88,14 +89,22 @@ class Control:
 
     def _plan(self, asked: Asked, budget: Budget, model: LoadedModel) -> Plan:
         if self._latency is not None:
-            slowed, factor = self._slowdown.applied_to(self._latency)
+            believed, factor = self._drift.applied_to(self._latency)
             try:
-                return admit(asked, budget, slowed, slowdown=factor)
+                return admit(asked, budget, believed, slowdown=factor)
             except BudgetError:
-                self._slowdown.forget()
+                self._drift.refused(also_by_profile=not _admits(asked, budget, self._latency))
                 raise
         assert self._unmeasured is not None
         return unmeasured(asked, budget, chunk_tokens=model.chunk_tokens, reason=self._unmeasured)
+
+
+def _admits(asked: Asked, budget: Budget, model: LatencyModel) -> bool:
+    try:
+        admit(asked, budget, model)
+    except BudgetError:
+        return False
+    return True
 
 
 def _steering(model: LoadedModel, budget: Budget) -> tuple[list[int], list[int]]:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from phiedge.runtime.budget import Budget
-from phiedge.runtime.latency_model import LatencyModel
-from phiedge.runtime.pace import ObservedPace, ProfiledPace, Slowdown
-from phiedge.runtime.plan import Plan
+from phiedge.runtime.drift import Drift
+from phiedge.runtime.latency_model import Estimate, LatencyModel
+from phiedge.runtime.pace import ObservedPace, ProfiledPace
+from phiedge.runtime.plan import Forecast, Plan
 from phiedge.runtime.result import Outcome
 
 _NEVER = float("inf")
@@ -24,8 +25,8 @@ class Free:
     plan: Plan | None = None
 
     @property
-    def due_ns(self) -> int | None:
-        """The moment of the deadline, for the watchdog; None without one."""
+    def watch_ns(self) -> int | None:
+        """When the watchdog shall end what runs, for the request to end by its deadline; None without one."""
         return None
 
     def allows_picture(self, patches: int, rows: int) -> bool:
@@ -66,7 +67,7 @@ class Keeper(Free):
         plan: Plan,
         model: LatencyModel | None,
         pace: ProfiledPace | ObservedPace,
-        slowdown: Slowdown,
+        drift: Drift,
         closing: Sequence[int],
         extending: Sequence[int],
         ends: frozenset[int],
@@ -75,24 +76,27 @@ class Keeper(Free):
     ) -> None:
         self.plan: Plan = plan
         self._budget, self._model, self._pace = budget, model, pace
-        self._slowdown = slowdown
+        self._drift = drift
         self._closing, self._extending, self._ends = tuple(closing), tuple(extending), ends
         self._begun_ns, self._clock_ns = begun_ns, clock_ns
         self._due_ns = _NEVER if budget.deadline_ms is None else begun_ns + budget.deadline_ms * 1e6
         around = None if model is None else model.around()
         # Leaving the loop and making the result is a part of what a request takes around its parts.
         self._wrap_up_ns = 0.0 if around is None else 1e6 * around.usual_ms
+        self._stopping_ns = self._wrap_up_ns + (0.0 if model is None else 1e6 * model.abort_usual_ms)
         self._most_thought = _NEVER if budget.think_tokens is None else float(budget.think_tokens)
         self._think_ns = _NEVER if budget.think_ms is None else budget.think_ms * 1e6
         self._thinking_since_ns: int | None = None
         self._forced: deque[int] = deque()
         self._closed: Literal["time", "tokens"] | None = None
         self._step_begun_ns: int | None = None
-        self._slowest_ns = 0
+        self._slowest_ns = self._steps_ns = self._steps = 0
+        if plan.forecast is not None:
+            pace.begin(plan.forecast.slowdown, plan.forecast.joint)
 
     @property
-    def due_ns(self) -> int | None:
-        return None if self._due_ns == _NEVER else int(self._due_ns)
+    def watch_ns(self) -> int | None:
+        return None if self._due_ns == _NEVER else int(self._due_ns - self._stopping_ns)
 
     def allows_picture(self, patches: int, rows: int) -> bool:
         if self._model is None:
@@ -118,6 +122,7 @@ class Keeper(Free):
             spent_ns = now_ns - self._step_begun_ns
             self._pace.observe(spent_ns, context)
             self._slowest_ns = max(self._slowest_ns, spent_ns)
+            self._steps_ns, self._steps = self._steps_ns + spent_ns, self._steps + 1
         if self._forced:
             return self._forced.popleft()
         if not thinking:
@@ -136,9 +141,8 @@ class Keeper(Free):
 
     def outcome(self, *, stopped: bool, watchdog: bool, first_token_ms: float | None) -> Outcome | None:
         forecast = self.plan.forecast
-        if forecast is not None and first_token_ms is not None:
-            usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.slowdown
-            self._slowdown.observe(first_token_ms - forecast.spent, usual_ms)
+        if forecast is not None:
+            self._tell_drift(forecast, first_token_ms)
         left_ns = self._left_ns()
         limited = self._due_ns != _NEVER
         ttft_ms = self._budget.ttft_ms
@@ -152,6 +156,20 @@ class Keeper(Free):
             thinking_closed=self._closed,
             stopped_by=("watchdog" if watchdog else "clock") if stopped else None,
         )
+
+    def _tell_drift(self, forecast: Forecast, first_token_ms: float | None) -> None:
+        """What this request took beside what the profile expected. One that was ended before took longer than that."""
+        assert self._model is not None
+        usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.slowdown
+        excess_ms = (forecast.first_token - forecast.usual_first_token) / forecast.slowdown / forecast.joint
+        expected = Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
+        if first_token_ms is None:
+            spent_ms = (self._clock_ns() - self._begun_ns) / 1e6 - forecast.spent
+            if spent_ms > usual_ms:
+                self._drift.observe(spent_ms, expected)
+            return
+        expected += self._model.steps(self._steps, self.plan.rows + 1)
+        self._drift.observe(first_token_ms - forecast.spent + self._steps_ns / 1e6, expected)
 
     def _left_ns(self) -> float:
         return self._due_ns - self._clock_ns()

@@ -18,6 +18,9 @@ from dataclasses import dataclass, replace
 
 from phiedge.errors import BundleError
 
+_HALVINGS, _CHUNK_COST = 3, 1.02
+"""How often a chunk may be halved, and what its prompt may cost more for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartModel:
@@ -39,7 +42,7 @@ class PartModel:
 
     def usual_ms(self, features: Sequence[float]) -> float:
         """What a part with these features takes usually."""
-        return sum(map(float.__mul__, self.coefficients, map(float, features)))
+        return sum(map(float.__mul__, map(float, self.coefficients), map(float, features)))
 
     def high_ms(self, features: Sequence[float]) -> float:
         """What a part with these features seldom exceeds."""
@@ -116,8 +119,10 @@ class LatencyModel:
     """Every part of a request on one device, for one backend.
 
     `request_ms` is what a request takes besides its parts. `step` is one token, all of the host's work on it included;
-    `run_excess` is the excess of many tokens together, which is smaller, at `run_quantile`. `abort_ms` is the longest
-    that an engine was seen to go on after it was told to stop; `load_ms` what opening took.
+    `run_excess` is the excess of many tokens together, which is smaller, at `run_quantile`. `joint` is how many times
+    the excess of their parts whole requests seldom exceed, at `joint_quantile`. `abort_usual_ms` is what an engine
+    usually goes on for after it was told to stop, `abort_ms` the longest that was seen. `load_ms` is what opening took,
+    `cold_ms` by how much the first request took longer than it would later.
     """
 
     chunk_tokens: int
@@ -130,8 +135,19 @@ class LatencyModel:
     step: PartModel
     run_excess: float
     run_quantile: float
+    joint: float
+    joint_quantile: float
+    abort_usual_ms: float
     abort_ms: float
     load_ms: float
+    cold_ms: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.joint < float("inf"):
+            raise BundleError(
+                f"a latency model allows whole requests {self.joint} times the excess of their parts",
+                remedy="measure it again",
+            )
 
     def picture(self, *, pixels: int, patches: int, encoded: bool, grid_is_known: bool) -> Estimate:
         """From a picture to its patches and their positions."""
@@ -150,12 +166,23 @@ class LatencyModel:
         """One chunk of the prompt."""
         return _estimate(self.chunk, chunk_features(tokens, past))
 
-    def prefill(self, length: int, *, past: int = 0) -> Estimate:
+    def prefill(self, length: int, *, past: int = 0, chunk_tokens: int | None = None) -> Estimate:
         """A prompt of `length` rows from row `past` on, in chunks."""
-        estimate = NOTHING
-        for start in range(past, length, self.chunk_tokens):
-            estimate += self.prefill_chunk(min(self.chunk_tokens, length - start), start)
+        most, estimate = chunk_tokens or self.chunk_tokens, NOTHING
+        for start in range(past, length, most):
+            estimate += self.prefill_chunk(min(most, length - start), start)
         return estimate
+
+    def best_chunk(self, length: int) -> int:
+        """The chunks for a prompt of `length` rows: as small as hardly costs anything.
+
+        Between two chunks the clock is read, and an engine that goes on after it was told to stop does so to the end of
+        its chunk. None is smaller than what was measured.
+        """
+        sizes = [self.chunk_tokens >> halvings for halvings in range(_HALVINGS + 1)]
+        usual_ms = {size: self.prefill(length, chunk_tokens=size).usual_ms for size in sizes if size >= 1}
+        worth_ms = _CHUNK_COST * min(usual_ms.values())
+        return min(size for size, ms in usual_ms.items() if ms <= worth_ms)
 
     def around(self) -> Estimate:
         """What a request takes besides its parts."""
@@ -174,6 +201,10 @@ class LatencyModel:
         last = self.one_step(context + count - 1)
         excess_ms = self.run_excess * (usual_ms - last.usual_ms) + last.excess_ms
         return Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
+
+    def together(self, parts: Estimate) -> Estimate:
+        """Parts of one request as a whole, whose excess was measured on whole requests."""
+        return replace(parts, excess_ms=self.joint * parts.excess_ms)
 
     def slowed(self, factor: float) -> "LatencyModel":
         """The same device where everything takes `factor` times as long."""

@@ -104,11 +104,12 @@ class LoadedModel:
         *_, logits = self.prefill_chunks(length)
         return logits
 
-    def prefill_chunks(self, length: int) -> Iterator[Logits]:
+    def prefill_chunks(self, length: int, *, chunk_tokens: int | None = None) -> Iterator[Logits]:
         """The same as `prefill`, chunk by chunk: the next one runs when the next logits are asked for."""
+        most = chunk_tokens or self.chunk_tokens
         self._cache.clear()
-        for start in range(0, length, self.chunk_tokens):
-            count = min(self.chunk_tokens, length - start)
+        for start in range(0, length, most):
+            count = min(most, length - start)
             logits = self.run_chunk(start, count)
             self._cache.commit(count)
             yield logits

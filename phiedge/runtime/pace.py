@@ -10,34 +10,6 @@ from phiedge.runtime.latency_model import LatencyModel
 _SHARE = 1 / 8  # of the newest token in what is believed
 _MOST = 4.0  # one token that was disturbed for a moment says little about the next
 
-_NOTICED = 1.05  # less is what a good model is off by
-
-
-class Slowdown:
-    """By how much requests took longer than their profile says, lately: what admission goes by, besides the profile.
-
-    A request that is refused teaches nothing, so every refusal forgets half of it, and a machine that has become quiet
-    is found out.
-    """
-
-    def __init__(self) -> None:
-        self.factor = 1.0
-
-    def observe(self, spent_ms: float, usual_ms: float) -> None:
-        """Something took so long that usually takes `usual_ms`."""
-        seen = self.factor + (min(spent_ms / usual_ms, _MOST) - self.factor) * 2 * _SHARE
-        self.factor = max(1.0, seen)
-
-    def forget(self) -> None:
-        """Believe half of it."""
-        self.factor = 1 + (self.factor - 1) / 2
-
-    def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
-        """The model as the machine is now, and by what factor it was slowed."""
-        if self.factor < _NOTICED:
-            return model, 1.0
-        return model.slowed(self.factor), self.factor
-
 
 class ProfiledPace:
     """Nanoseconds of tokens to come, by a latency model."""
@@ -46,8 +18,14 @@ class ProfiledPace:
         step = model.step
         self._fixed_ns, self._each_ns = (1e6 * value for value in step.coefficients)
         self._excess, self._scale_ns = step.excess, 1e6 * step.scale_ms
+        self._run_excess = model.run_excess
         self._run_factor = 1 + model.run_excess
         self._stretch = 1.0
+
+    def begin(self, slowdown: float, joint: float) -> None:
+        """A request begins where requests lately took so many times of the profile, and of its excess."""
+        self._stretch = max(self._stretch, slowdown)
+        self._run_factor = 1 + self._run_excess * max(1.0, joint)
 
     def step_ns(self, context: int) -> float:
         """What one token over `context` positions, itself included, seldom exceeds."""
@@ -72,6 +50,9 @@ class ObservedPace:
     def __init__(self) -> None:
         self._usual_ns = 0.0
         self._slow_ns = 0.0
+
+    def begin(self, slowdown: float, joint: float) -> None:
+        """As of `ProfiledPace`; nothing is known of a profile here."""
 
     def step_ns(self, context: int) -> float:
         """As slow as lately."""

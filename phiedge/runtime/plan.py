@@ -13,7 +13,8 @@ class Forecast:
     `spent` had passed when this was decided. The parts are times that are seldom exceeded, each for itself;
     `first_token` and `total` are so for all of them together, which is less than their sum, with thinking that is
     closed at once. `usual_first_token` and `usual_total` are what it takes usually. `slowdown` is by how much requests
-    took longer than the profile lately; all times have it in them.
+    took longer than the profile lately, `joint` how many times their parts' excess is allowed for them as a whole; all
+    times have both in them.
     """
 
     spent: float
@@ -28,6 +29,7 @@ class Forecast:
     usual_total: float
     quantile: float
     slowdown: float = 1.0
+    joint: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -276,9 +276,9 @@ class Session:
         )
         self._sampler.start(request.sampling)
         finish: FinishReason = "cancelled"
-        guarded = keeper.due_ns is not None
-        if keeper.due_ns is not None:
-            control.watchdog.arm(keeper.due_ns, model.stop)
+        guarded = keeper.watch_ns is not None
+        if keeper.watch_ns is not None:
+            control.watchdog.arm(keeper.watch_ns, model.stop)
         try:
             logits = self._read(model, prepared, watch)
             if logits is None:
@@ -326,8 +326,9 @@ class Session:
             model.write_part(part, prepared.pictures, watch)
         logits = None
         with watch.measure("prefill"):
-            chunks = model.prefill_chunks(plan.length)
-            for start in range(0, plan.length, model.chunk_tokens):
+            chunk_tokens = model.chunk_tokens if keeper.plan is None else keeper.plan.chunk_tokens
+            chunks = model.prefill_chunks(plan.length, chunk_tokens=chunk_tokens)
+            for start in range(0, plan.length, chunk_tokens):
                 if self._cancelled or not keeper.allows_chunk(start, plan.length):
                     return None
                 logits = next(chunks)

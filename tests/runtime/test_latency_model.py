@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from phiedge.errors import BundleError
@@ -60,3 +62,27 @@ def test_a_pace_without_a_profile_learns_from_what_came() -> None:
 
 def test_a_part_without_excess_is_what_it_usually_is() -> None:
     assert part(1.0, 2.0).high_ms((1.0, 1.0)) == 3.0
+
+
+def test_a_whole_request_has_the_excess_that_whole_requests_had() -> None:
+    model = replace(latency_model(excess=0.5), joint=2.0)
+    parts = model.prefill(20) + model.steps(4, 20)
+    assert model.together(parts).usual_ms == parts.usual_ms
+    assert model.together(parts).excess_ms == pytest.approx(2 * parts.excess_ms)
+
+
+@pytest.mark.parametrize("joint", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_bound_on_whole_requests_that_cannot_be_is_refused(joint: float) -> None:
+    with pytest.raises(BundleError, match="whole requests"):
+        replace(latency_model(), joint=joint)
+
+
+def test_chunks_are_smaller_where_that_hardly_costs_anything() -> None:
+    free, dear = (
+        latency_model(chunk_tokens=256),
+        replace(latency_model(chunk_tokens=256), chunk=part(5.0, 0.5, *[0.0] * 3)),
+    )
+    assert free.best_chunk(1000) == 32
+    assert dear.best_chunk(1000) == 256
+    assert dear.best_chunk(20) == 32, "one chunk is one chunk"
+    assert latency_model(chunk_tokens=1).best_chunk(10) == 1

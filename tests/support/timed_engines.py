@@ -52,8 +52,12 @@ def latency_model(*, chunk_tokens: int = 16, excess: float = 0.0) -> LatencyMode
         step=part(STEP_MS, 0.0, excess=excess),
         run_excess=excess,
         run_quantile=0.99,
+        joint=1.0,
+        joint_quantile=0.99,
+        abort_usual_ms=0.0,
         abort_ms=1.0,
         load_ms=100.0,
+        cold_ms=0.0,
     )
 
 

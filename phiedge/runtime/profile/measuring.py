@@ -60,7 +60,7 @@ class Measured:
     chunk: Times = field(default_factory=dict)
     step: Times = field(default_factory=dict)
     runs: Times = field(default_factory=dict)
-    abort_ms: float = 0.0
+    aborts_ms: list[float] = field(default_factory=list)
 
 
 class Measuring:
@@ -117,7 +117,7 @@ class Measuring:
             try:
                 model.run_chunk(0, length)
             except RunStoppedError:
-                self.measured.abort_ms = max(self.measured.abort_ms, (self._clock_ns() - timer.told_ns) / 1e6)
+                self.measured.aborts_ms.append((self._clock_ns() - timer.told_ns) / 1e6)
             finally:
                 timer.cancel()
                 timer.join()

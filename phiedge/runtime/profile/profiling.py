@@ -15,7 +15,7 @@ from phiedge.runtime.images import Pixels
 from phiedge.runtime.latency_model import Estimate, LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
-from phiedge.runtime.profile.fitting import fit_part, nonnegative_fit, run_excess
+from phiedge.runtime.profile.fitting import fit_part, nonnegative_fit, run_excess, upper_bound
 from phiedge.runtime.profile.identity import identity_here
 from phiedge.runtime.profile.measuring import Measuring
 from phiedge.runtime.profile.store import Fit, Profile
@@ -24,7 +24,8 @@ from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
 DEFAULT_SECONDS = 60.0
 _SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
-_LEAST_REQUESTS, _MOST_REQUESTS = 6, 120
+_LEAST_REQUESTS, _MOST_REQUESTS = 9, 1200
+_LEAST_JOINT = 0.5  # a bound is not taken to be less than half of what its parts say, however quiet it was
 _LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
 _DISTURBED = 1.5  # times of what most take
 _PICTURED, _THINKING = 0.75, 0.5  # of the requests
@@ -36,6 +37,15 @@ class _Trial:
 
     predicted: Estimate
     ms: float
+
+    def scaled(self, factor: float, around: Estimate) -> "_Trial":
+        """The same where parts take so many times as long, and so much comes on top."""
+        return replace(self, predicted=self.predicted.times(factor) + around)
+
+    @property
+    def above(self) -> float:
+        """How far it lies above the usual, in excesses of its parts."""
+        return max(0.0, self.ms - self.predicted.usual_ms) / self.predicted.excess_ms
 
     @property
     def error(self) -> float:
@@ -67,7 +77,7 @@ def measure_profile(
     with Session(bundle, model, load_ns=load_ns) as session:
         parts = _measure_parts(model, seconds, load_ms=load_ns / 1e6, progress=progress, clock_ns=clock_ns)
         until_ns = begun_ns + load_ns + int(seconds * 1e9)
-        fitted, fit = _measure_requests(session, model, parts, until_ns=until_ns, progress=progress, clock_ns=clock_ns)
+        fitted, fit = measure_requests(session, model, parts, until_ns=until_ns, progress=progress, clock_ns=clock_ns)
         identity = identity_here(bundle, model, threads=threads)
     return Profile(
         identity=identity,
@@ -101,12 +111,16 @@ def _measure_parts(
         step=fit_part(found.step, centres=found.runs),
         run_excess=excess,
         run_quantile=quantile,
-        abort_ms=found.abort_ms,
+        joint=1.0,
+        joint_quantile=0.0,
+        abort_usual_ms=statistics.median(found.aborts_ms) if found.aborts_ms else 0.0,
+        abort_ms=max(found.aborts_ms, default=0.0),
         load_ms=load_ms,
+        cold_ms=0.0,
     )
 
 
-def _measure_requests(
+def measure_requests(
     session: Session,
     model: LoadedModel,
     parts: LatencyModel,
@@ -115,19 +129,32 @@ def _measure_requests(
     progress: Progress,
     clock_ns: Callable[[], int],
 ) -> tuple[LatencyModel, Fit]:
-    """What requests make of their parts, from every other one; and how well all of it fits, from the rest."""
+    """What requests make of their parts, from a third of them; what they seldom exceed, from the next; and how well
+    all of it tells the rest.
+    """
     random, trials = np.random.default_rng(1), list[_Trial]()
     with progress.task("requests", 1, "round") as advance:
         while len(trials) < _LEAST_REQUESTS or (len(trials) < _MOST_REQUESTS and clock_ns() < until_ns):
             trials.append(_request(session, model, parts, random, clock_ns=clock_ns))
         advance(1)
-    factor, rest_ms = _whole_from_parts(trials[::2])
+    factor, rest_ms = _whole_from_parts(trials[::3])
     fitted = replace(parts.slowed(factor), request_ms=rest_ms)
-    around = fitted.around()
-    fresh = [replace(trial, predicted=trial.predicted.times(factor) + around) for trial in trials[1::2]]
+    bounding, fresh = ([trial.scaled(factor, fitted.around()) for trial in trials[place::3]] for place in (1, 2))
+    fitted = _bounded(fitted, bounding)
+    return fitted, _fit(fitted, fresh)
+
+
+def _bounded(model: LatencyModel, trials: Sequence[_Trial]) -> LatencyModel:
+    """The model with what whole requests seldom exceed. That their parts' excesses are independent is not believed."""
+    quantile, joint = upper_bound([trial.above for trial in trials])
+    least = _LEAST_JOINT if quantile >= model.quantile else 1.0
+    return replace(model, joint=max(least, joint), joint_quantile=quantile)
+
+
+def _fit(model: LatencyModel, fresh: Sequence[_Trial]) -> Fit:
     errors = sorted(trial.error for trial in fresh)
-    within = sum(trial.ms <= trial.predicted.high_ms for trial in fresh) / len(fresh)
-    return fitted, Fit(
+    within = sum(trial.ms <= model.together(trial.predicted).high_ms for trial in fresh) / len(fresh)
+    return Fit(
         requests=len(fresh),
         median_error=round(statistics.median(errors), 4),
         p95_error=round(errors[min(len(errors) - 1, int(0.95 * len(errors)))], 4),

@@ -19,7 +19,7 @@ from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.profile.identity import Identity, identity_here
 
-DIRECTORY, RECORD_NAME, SCHEMA_VERSION = "profiles", "latency.json", 1
+DIRECTORY, RECORD_NAME, SCHEMA_VERSION = "profiles", "latency.json", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,10 @@ class Profile:
     load_average: tuple[float, float]
 
     def __post_init__(self) -> None:
-        if self.schema_version > SCHEMA_VERSION:
+        if self.schema_version != SCHEMA_VERSION:
             raise SchemaError(
                 f"the profile has schema {self.schema_version}, this phiedge reads {SCHEMA_VERSION}",
-                remedy="upgrade phiedge, or measure again: phiedge profile",
+                remedy="measure again: phiedge profile; or use the phiedge that has measured it",
             )
 
 
@@ -108,5 +108,7 @@ def _read_if_it_reads(path: Path) -> Profile | None:
 
 
 def _path(bundle: Bundle, identity: Identity) -> Path:
-    digest = hashlib.sha256(json.dumps(encode(identity), sort_keys=True).encode()).hexdigest()[:12]
+    # One that another phiedge wrote in another form lies elsewhere, and is not in the way.
+    named = [SCHEMA_VERSION, encode(identity)]
+    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
     return locate(bundle.path, f"{DIRECTORY}/{identity.backend}-{digest}/{RECORD_NAME}", "profiles")

@@ -1,0 +1,91 @@
+"""How requests fare lately beside what the profile says: what admission goes by, besides the profile.
+
+Two things are kept apart. The pace is by how much requests take longer altogether, because of a neighbour or of a clock
+that went down: the median of the last few, which one disturbed request does not move. The spread is how far single
+requests lie above the pace, in the unit of what their profile allows: so much that all but one of the last two hundred
+would have been promised rightly.
+"""
+
+import statistics
+from collections import deque
+from dataclasses import dataclass, replace
+
+from phiedge.runtime.latency_model import Estimate, LatencyModel
+
+PACE_REQUESTS, SPREAD_REQUESTS = 9, 200
+PATIENCE = 8
+"""So many refusals one after the other, and it is found out whether the machine is still as slow."""
+
+_NOTICED = 1.05  # less is what a good model is off by
+_MOST_RATIO = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """One request: milliseconds that it took, and what the profile says that all of it takes."""
+
+    spent_ms: float
+    expected: Estimate
+
+    @property
+    def ratio(self) -> float:
+        return min(_MOST_RATIO, self.spent_ms / self.expected.usual_ms)
+
+    def above(self, pace: float) -> float:
+        """How far it lies above the pace, in excesses of its profile."""
+        if self.expected.excess_ms <= 0:
+            return 0.0
+        return (self.spent_ms / pace - self.expected.usual_ms) / self.expected.excess_ms
+
+
+class Drift:
+    """What was seen of requests that were admitted; one that is refused teaches nothing.
+
+    So where everything is refused because of what was seen, some of it is forgotten, and a machine that has become
+    quiet is found out.
+    """
+
+    def __init__(self) -> None:
+        self._lately: deque[_Seen] = deque(maxlen=PACE_REQUESTS)
+        self._above: deque[float] = deque(maxlen=SPREAD_REQUESTS)
+        self._refusals = 0
+        self._forgotten = 1.0
+
+    @property
+    def pace(self) -> float:
+        """Times of the profile that requests take; never below 1."""
+        # Before there are enough, the profile is believed.
+        ratios = [seen.ratio for seen in self._lately] + [1.0] * (PACE_REQUESTS - len(self._lately))
+        slow = max(1.0, statistics.median(ratios))
+        return 1 + (slow - 1) * self._forgotten
+
+    @property
+    def spread(self) -> float:
+        """Excesses of the profile that all but one of the last requests lay within; 0 before there are two."""
+        pace, newest = self.pace, list(self._lately)[-(PACE_REQUESTS // 2) :]
+        above = sorted([*self._above, *(seen.above(pace) for seen in newest)])
+        return max(0.0, above[-2]) * self._forgotten if len(above) > 1 else 0.0
+
+    def observe(self, spent_ms: float, expected: Estimate) -> None:
+        """A request took so long, of which the profile expected that."""
+        if expected.usual_ms <= 0:
+            return
+        self._refusals, self._forgotten = 0, 1.0
+        self._lately.append(_Seen(spent_ms=spent_ms, expected=expected))
+        # With those before and after it known, a slow request and a slow machine can be told from each other.
+        if len(self._lately) == PACE_REQUESTS:
+            self._above.append(self._lately[PACE_REQUESTS // 2].above(self.pace))
+
+    def refused(self, *, also_by_profile: bool) -> None:
+        """A request was refused; where the profile alone refuses it, too, what was seen is not to blame."""
+        if also_by_profile:
+            return
+        self._refusals += 1
+        if self._refusals >= PATIENCE:
+            self._refusals, self._forgotten = 0, self._forgotten / 2
+
+    def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
+        """The model as the machine is now, and by what factor it was slowed."""
+        pace = self.pace
+        wide = replace(model, joint=max(model.joint, self.spread))
+        return (wide, 1.0) if pace < _NOTICED else (wide.slowed(pace), pace)
