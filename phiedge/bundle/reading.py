@@ -25,10 +25,10 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """A file that is not as the manifest says."""
+    """A file that is not as the manifest says, or that says what another does not ("disagrees")."""
 
     path: str
-    kind: Literal["changed", "missing", "added"]
+    kind: Literal["changed", "missing", "added", "disagrees"]
     detail: str
 
 

@@ -22,7 +22,11 @@ CHOICES: Mapping[str, tuple[Method, ...]] = {
     "rtn": ("rtn", "clip"),
     "awq": ("rtn", "clip", "awq"),
     "gptq": ("rtn", "clip", "gptq"),
+    "awq+gptq": ("awq+gptq",),
 }
+# Smoothing must lose this much less than what does without. Smaller differences on a few held-out rows are not repeated
+# by other rows (docs/decisions/0902-which-method-for-which-linear.md).
+_WORTH = 0.97
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, po
         factors = smoothing.factors if "awq" in method else none.factors
         quantised = _quantise(method, weight, factors, importance, feedback, settings)
         errors[method] = _error(weight, quantised, factors, held) / max(reference, 1e-30)
-        if best is None or errors[method] < errors[best[0]]:
+        if best is None or errors[method] < _worth(best[0], method) * errors[best[0]]:
             best = method, quantised
     assert best is not None
     return Chosen(
@@ -102,6 +106,11 @@ def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, po
         smoothing=smoothing if "awq" in best[0] else none,
         errors=errors,
     )
+
+
+def _worth(simpler: Method, method: Method) -> float:
+    """Smoothing is bound to what calibration saw, and rounds scales upstream once more: it has to be worth it."""
+    return _WORTH if "awq" in method and "awq" not in simpler else 1.0
 
 
 def _quantise(

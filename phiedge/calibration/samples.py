@@ -78,11 +78,8 @@ def row_roles(samples: Sequence[Sample]) -> list[RowRoles]:
     All text rows weigh 1; rows of pictures weigh 1 or less, so that they have at most `VISUAL_SHARE` of the sum.
     """
     _check_amount(samples)
-    text = sum(int((sample.kinds != Kind.VISUAL).sum()) for sample in samples if not sample.held_out)
-    visual = sum(int((sample.kinds == Kind.VISUAL).sum()) for sample in samples if not sample.held_out)
-    most = VISUAL_SHARE / (1 - VISUAL_SHARE) * text
-    visual_weight = min(1.0, most / visual) if visual else 1.0
-    by_row = [np.where(sample.kinds == Kind.VISUAL, visual_weight, 1.0).astype(np.float32) for sample in samples]
+    weight = visual_weight(samples)
+    by_row = [np.where(sample.kinds == Kind.VISUAL, weight, 1.0).astype(np.float32) for sample in samples]
     searched = _draw([w * (not s.held_out) for s, w in zip(samples, by_row, strict=True)], _SEARCHED)
     held = _draw([w * s.held_out for s, w in zip(samples, by_row, strict=True)], _HELD)
     return [
@@ -93,6 +90,13 @@ def row_roles(samples: Sequence[Sample]) -> list[RowRoles]:
         )
         for place, (sample, weights) in enumerate(zip(samples, by_row, strict=True))
     ]
+
+
+def visual_weight(samples: Sequence[Sample]) -> float:
+    """What a row of a picture weighs beside one of text: 1, or so much less that all have `VISUAL_SHARE` of the sum."""
+    text = sum(int((sample.kinds != Kind.VISUAL).sum()) for sample in samples if not sample.held_out)
+    visual = sum(int((sample.kinds == Kind.VISUAL).sum()) for sample in samples if not sample.held_out)
+    return min(1.0, VISUAL_SHARE / (1 - VISUAL_SHARE) * text / visual) if visual else 1.0
 
 
 def _check_amount(samples: Sequence[Sample]) -> None:

@@ -26,7 +26,7 @@ from phiedge.calibration.passing_rows import PassingRows
 from phiedge.calibration.samples import Sample, digest_of, row_roles
 from phiedge.progress import Progress, silent
 
-_ALGORITHM = "3"  # changes with whatever changes the codes
+_ALGORITHM = "4"  # changes with whatever changes the codes
 _KEY_FILE, _HEAD_FILE = "calibration.json", "head.safetensors"
 
 

@@ -29,9 +29,9 @@ def verify(
 ) -> None:
     """Check every byte of a bundle, and its answers against those stored at export.
 
-    The manifest is checked first, then the hash of every file, then the numbers that this machine computes are
-    compared with the goldens of the export. Engines were made later, with hashes of their own, which are checked, too;
-    profiles are listed only.
+    The manifest is checked first, then the hash of every file, then whether the report tells of these weights, then
+    the numbers that this machine computes are compared with the goldens of the export. Engines were made later, with
+    hashes of their own, which are checked, too; profiles are listed only.
 
     Exit code 0 if all is as it was written, 1 if anything is not.
     """
@@ -44,6 +44,8 @@ def verify(
     problems = opened.check_files(progress)
     for engine in built_engines(opened):
         problems += engine.check_files(progress)
+    if not problems:
+        problems = _check_report(opened, progress)
     goldens = _check_goldens(opened, backend, progress) if not problems else None
     ok = not problems and all(row.ok for row in goldens or ())
     if as_json:
@@ -52,6 +54,14 @@ def verify(
         _show(opened, problems, goldens, ok=ok)
     if not ok:
         raise typer.Exit(1)
+
+
+def _check_report(bundle: Bundle, progress: Progress) -> list[Problem]:
+    if bundle.manifest.quantization is None:
+        return []
+    from phiedge.pipeline.report_agreement import check_report
+
+    return check_report(bundle, progress)
 
 
 def _check_goldens(bundle: Bundle, backend: str | None, progress: Progress) -> "list[GoldenCheck] | None":

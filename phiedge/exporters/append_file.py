@@ -57,8 +57,7 @@ class AppendFile:
 
     def append(self, part: NDArray[Any]) -> int:
         """Write an array's bytes, row-major and little-endian; return how many."""
-        little = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
-        data = little.reshape(-1).view(np.uint8).data
+        data = raw_bytes(part)
         self._digest.update(data)
         written_bytes = 0
         while written_bytes < len(data):
@@ -88,3 +87,9 @@ class AppendFile:
                 return
             self._digest.update(buffer[:count])
             self.size_bytes += count
+
+
+def raw_bytes(part: NDArray[Any]) -> memoryview:
+    """An array as it is stored: row-major and little-endian."""
+    little = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data

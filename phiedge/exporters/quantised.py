@@ -104,7 +104,7 @@ class QuantisedTensor:
 
     `relative_l2` is |W - Q| / |W| over the tensor, `max_abs_error` the largest single difference, both to six digits;
     `stored_bytes` counts codes and scales as written, `accuracy_level` is what the engine may do to the activations
-    (MatMulNBits: 4 is int8).
+    (MatMulNBits: 4 is int8). `sha256` is of the codes as written, and the scales behind them.
     """
 
     name: str
@@ -116,3 +116,4 @@ class QuantisedTensor:
     relative_l2: float
     max_abs_error: float
     stored_bytes: int
+    sha256: str

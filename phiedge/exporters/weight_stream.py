@@ -7,6 +7,7 @@ twice, or read back to be hashed. The bytes do not depend on the number of threa
 holds a bounded number of blocks and the scales of one tensor, whatever the size of the model.
 """
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from phiedge.bundle import FileEntry
-from phiedge.exporters.append_file import AppendFile
+from phiedge.exporters.append_file import AppendFile, raw_bytes
 from phiedge.exporters.journal import Journal, JournalEntry
 from phiedge.exporters.ordered_work import in_order
 from phiedge.exporters.quantised import QuantisedTensor, Quantiser, RowErrors
@@ -197,6 +198,7 @@ class _Tensor:
         self._output = output
         self._waiting: list[list[Array]] = [[] for _ in fill.slots[1:]]
         self._errors: list[RowErrors] = []
+        self._digest = hashlib.sha256()
         output.pad_to(file.offsets[fill.slots[0].key])
 
     def add(self, parts: tuple[Array, ...], errors: RowErrors | None) -> int:
@@ -206,17 +208,22 @@ class _Tensor:
             waiting.append(part)
         if errors is not None:
             self._errors.append(errors)
-        return self._output.append(first)
+        return self._append(first)
 
     def finish(self) -> int:
         """Write what waited; return how many bytes that was."""
         written_bytes = 0
         for slot, parts in zip(self.fill.slots[1:], self._waiting, strict=True):
             self._output.pad_to(self._file.offsets[slot.key])
-            written_bytes += sum(self._output.append(part) for part in parts)
+            written_bytes += sum(self._append(part) for part in parts)
         last = self.fill.slots[-1]
         assert self._output.size_bytes == self._file.offsets[last.key] + last.size_bytes, f"{last.key} is not full"
         return written_bytes
+
+    def _append(self, part: Array) -> int:
+        if isinstance(self.fill, GroupedFill | Float8Fill):
+            self._digest.update(raw_bytes(part))
+        return self._output.append(part)
 
     def row(self, fill: GroupedFill | Float8Fill, method: str) -> QuantisedTensor:
         """The report's row; sums are exact, so that they do not depend on the blocks."""
@@ -232,6 +239,7 @@ class _Tensor:
             relative_l2=_rounded((error / weight) ** 0.5 if weight else 0.0),
             max_abs_error=_rounded(max(errors.largest for errors in self._errors)),
             stored_bytes=sum(slot.size_bytes for slot in fill.slots),
+            sha256=self._digest.hexdigest(),
         )
 
 

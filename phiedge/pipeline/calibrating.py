@@ -14,7 +14,7 @@ from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSo
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.methods import CHOICES, Settings
-from phiedge.calibration.samples import Kind, Sample
+from phiedge.calibration.samples import Kind, Sample, visual_weight
 from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError
@@ -98,6 +98,7 @@ class Calibrated:
             "samples": len(self.samples),
             "held_out": sum(sample.held_out for sample in self.samples),
             "rows": {kind.name.lower(): kinds[kind.value] for kind in Kind},
+            "visual_row_weight": _short(visual_weight(self.samples)),
             "divergence": {name: asdict(found) for name, found in self.calibration.divergence.items()},
             "layers": [_told(layer) for layer in layers],
             "head": None if head is None else _short(asdict(head)),

@@ -25,6 +25,15 @@ from phiedge.runtime.tokens import Tokenizer
 HELD_OUT_EVERY = 8  # of the samples one judges; the others are calibrated on
 
 
+def is_held_out(place: int) -> bool:
+    """Whether the example at `place` judges: one of each eight, and not always the same of them.
+
+    Examples often come in turns, and those that judge should be of every kind.
+    """
+    turn, of_turn = divmod(place, HELD_OUT_EVERY)
+    return of_turn == turn % HELD_OUT_EVERY
+
+
 class CalibrationSource(ModelSource, TensorReader, Protocol):
     """A source that gives any tensor at any time."""
 
@@ -85,7 +94,7 @@ class SampleBuilder:
             name=example.told,
             tokens=tokens,
             kinds=kinds,
-            held_out=place % HELD_OUT_EVERY == HELD_OUT_EVERY - 1,
+            held_out=is_held_out(place),
             digest=digest.hexdigest(),
             load=partial(self._load, example.images, plan),
         )

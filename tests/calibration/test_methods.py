@@ -34,7 +34,24 @@ def inputs(*, gram: bool = True) -> InputStatistics:
 def test_the_method_that_loses_least_on_held_out_rows_is_kept(weight) -> None:
     chosen = choose_codes(weight, inputs(), Settings(group_size=32))
     assert set(chosen.errors) == set(METHODS)
-    assert chosen.errors[chosen.method] == min(chosen.errors.values())
+    assert chosen.errors[chosen.method] <= min(chosen.errors.values()) / 0.97
+    assert chosen.errors[chosen.method] <= chosen.errors["gptq"]
+
+
+def test_smoothing_that_gains_next_to_nothing_is_left_out() -> None:
+    flat = InputStatistics(told="a linear", columns=K, group_size=32, with_gram=True)
+    generator = torch.Generator().manual_seed(6)
+    for sample in range(4):
+        x, every, none = torch.randn(200, K, generator=generator), torch.arange(200), torch.arange(0)
+        held = sample == 3
+        roles = RowRoles(
+            weights=torch.full((200,), float(not held)),
+            searched=none if held else every,
+            held=every if held else none,
+        )
+        flat.add(x, roles, sample=str(sample))
+    weight = torch.randn(64, K, generator=generator)
+    assert "awq" not in choose_codes(weight, flat, Settings(group_size=32)).method
 
 
 def test_with_planted_outliers_each_method_beats_the_one_before(weight) -> None:

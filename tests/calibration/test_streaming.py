@@ -48,7 +48,7 @@ def test_every_layer_leaves_an_artefact_and_a_report(calibrated) -> None:
         report = calibrated.layer(index).report
         assert report.layer == index
         assert [linear.linear for linear in report.linears] == ["qkv", "o", "gate_up", "down"]
-        assert all(linear.errors[linear.method] == min(linear.errors.values()) for linear in report.linears)
+        assert all(linear.errors[linear.method] <= min(linear.errors.values()) / 0.97 for linear in report.linears)
         assert report.relative_error is not None
         assert 0 < report.relative_error < 0.1
 

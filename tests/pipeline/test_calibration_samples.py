@@ -6,7 +6,7 @@ import pytest
 from phiedge.calibration.samples import VISUAL, Kind
 from phiedge.errors import InputError
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
-from phiedge.pipeline.calibration_samples import Example, SampleBuilder
+from phiedge.pipeline.calibration_samples import Example, SampleBuilder, is_held_out
 from phiedge.runtime.tokens import Tokenizer
 
 PICTURE = np.zeros((96, 160, 3), np.uint8)
@@ -55,9 +55,13 @@ def test_a_picture_is_where_the_prompt_has_it(builder) -> None:
     assert len(rows) == len(picture.patches) == len(picture.positions)
 
 
-def test_every_eighth_is_held_out(builder) -> None:
-    samples = builder.build([Example(told=str(place), prompt="What?") for place in range(16)])
-    assert [sample.held_out for sample in samples] == [place in (7, 15) for place in range(16)]
+def test_one_in_eight_is_held_out_and_each_turn_another(builder) -> None:
+    samples = builder.build([Example(told=str(place), prompt="What?") for place in range(24)])
+    assert [place for place, sample in enumerate(samples) if sample.held_out] == [0, 9, 18]
+
+
+def test_examples_of_every_kind_judge_where_kinds_come_in_turns() -> None:
+    assert {place % 8 for place in range(64) if is_held_out(place)} == set(range(8))
 
 
 def test_what_does_not_fit_the_context_is_refused_by_name(builder) -> None:
