@@ -17,14 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record import add_options, publish, summary
+from phiedge.acceptance.budgets import LatencyBudget
 from phiedge.acceptance.campaign import run_campaign
 from phiedge.acceptance.clustered_fail import log_capital_for_clustered_fail
 from phiedge.acceptance.clusters import cluster_trials, start_rate
 from phiedge.acceptance.environment import LinuxWatcher
 from phiedge.acceptance.fixed_plan import fixed_plan
-from phiedge.acceptance.requester import Answered, Requester
+from phiedge.acceptance.preconditions import Preconditions
+from phiedge.acceptance.requester import Answered, Requester, Turn
 from phiedge.acceptance.sequential import log_capital_for_fail, log_capital_for_pass
-from phiedge.acceptance.spec import Arrival, LatencyBudget, Preconditions, Spec, Statistics, Workload
+from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 
 RATE, ALPHA, REQUESTS, PART = 0.01, 0.05, 3000, 500
 RHOS = (None, 0.3, 0.5, 0.74)
@@ -85,7 +87,7 @@ def error_rates(campaigns: int) -> dict[str, dict[str, float]]:
 class Nothing:
     """Answers at once."""
 
-    def request(self, workload: Workload) -> Answered:
+    def request(self, workload: Workload, turn: Turn) -> Answered:
         token_ns = (time.perf_counter_ns(),)
         return Answered(token_ns=token_ns, ended_ns=time.perf_counter_ns(), phases_ms={}, finish="stop")
 
@@ -99,7 +101,7 @@ def harness_us(requests: int) -> dict[str, dict[str, float | int]]:
         yield nothing
 
     spec = Spec(
-        workloads=(Workload(name="nothing", prompt="", arrival=Arrival(kind="periodic", period_ms=10.0)),),
+        workloads=(Workload(name="nothing", prompt="nothing", arrival=Arrival(kind="periodic", period_ms=10.0)),),
         budgets=(LatencyBudget(workload="*", metric="e2e_ms", limit_ms=1000.0, quantile=0.99999),),
         statistics=Statistics(plan="sequential", max_requests=requests),
     )

@@ -1,6 +1,7 @@
 """The evidence of an acceptance test: one JSON file with all that the verdict rests on, sealed by a hash.
 
-The seal tells an edited file from one that was written here. It is no signature: who can run phiedge can seal anew.
+The seal tells an edited file from one that was written here. Who can run phiedge can seal anew: a signature
+(`signing`) tells who did.
 """
 
 import contextlib
@@ -18,11 +19,14 @@ from phiedge import __version__
 from phiedge.acceptance.campaign import Campaign
 from phiedge.acceptance.judgement import Judgement
 from phiedge.acceptance.spec_reading import SpecFile
-from phiedge.bundle import Bundle
+from phiedge.bundle import Bundle, hash_file
 from phiedge.devices.host import host
+from phiedge.devices.probe import probe
 from phiedge.errors import IntegrityError, SchemaError
 
-SCHEMA = "phiedge.evidence/1"
+SCHEMA = "phiedge.evidence/2"
+
+_OUTSIDE = ("seal", "signature")  # of what the seal is over
 
 
 def evidence(spec: SpecFile, campaign: Campaign, judgement: Judgement, *, bundle: Bundle | None) -> dict[str, Any]:
@@ -33,13 +37,16 @@ def evidence(spec: SpecFile, campaign: Campaign, judgement: Judgement, *, bundle
         "written": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "verdict": judgement.verdict,
         "reasons": list(judgement.reasons),
+        "notes": list(judgement.notes),
         "ended": campaign.ended,
         "failure": campaign.failure,
         "bundle": None if bundle is None else _subject(bundle),
         "spec": {"sha256": spec.sha256, "content": asdict(spec.spec)},
         "machine": asdict(host()),
-        "environment": asdict(campaign.watched),
+        "device": _device(),
+        "environment": asdict(campaign.watched) | {"coload": asdict(campaign.loads)},
         "opened_ms": list(campaign.opened_ms),
+        "cold_start_ms": list(campaign.cold_start_ms),
         "budgets": [_budget(asdict(one)) for one in judgement.budgets],
         "steadiness": {name: found and asdict(found) for name, found in judgement.steadiness.items()},
         "samples": {name: [asdict(sample) for sample in found] for name, found in campaign.samples.items()},
@@ -49,8 +56,8 @@ def evidence(spec: SpecFile, campaign: Campaign, judgement: Judgement, *, bundle
 
 
 def seal_of(record: dict[str, Any]) -> str:
-    """The sha256 of everything but the seal, in one fixed way of writing JSON."""
-    content = {key: value for key, value in record.items() if key != "seal"}
+    """The sha256 of everything but the seal and its signature, in one fixed way of writing JSON."""
+    content = {key: value for key, value in record.items() if key not in _OUTSIDE}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
@@ -102,6 +109,21 @@ def _subject(bundle: Bundle) -> dict[str, Any]:
         "model": bundle.manifest.model.name,
         "precision": bundle.manifest.precision.name,
         "target": dict(bundle.manifest.target),
+        "profiles": {
+            str(path.relative_to(bundle.path)): hash_file(path)
+            for path in sorted(bundle.path.glob("profiles/*/*.json"))
+        },
+    }
+
+
+def _device() -> dict[str, Any]:
+    """Which device of the catalogue it is, or why none is named, and what it tells of itself."""
+    found = probe()
+    return {
+        "identity": asdict(found.identity),
+        "kernel": found.kernel,
+        "jetson": None if found.jetson is None else asdict(found.jetson),
+        "gpus": [{"name": gpu.name, "driver": gpu.driver} for gpu in found.gpus.found],
     }
 
 

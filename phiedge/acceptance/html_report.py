@@ -51,7 +51,7 @@ def html_report(record: dict[str, Any]) -> str:
 def _budgets(record: dict[str, Any]) -> str:
     rows = []
     for one in record["budgets"]:
-        seen, bounds = one["strength"] or {}, one["bounds_ms"]
+        seen, bounds = one["strength"] or {}, one["bounds"]
         rho = seen.get("clusters", {}).get("rho")
         rows.append(
             f"<tr><td>{escape(one['workload'])}</td><td>{escape(one['budget'])}</td>"
@@ -92,7 +92,7 @@ def _metric(metric: str, budgets: list[dict[str, Any]], samples: list[dict[str, 
     ]
     values = [sample[metric] for sample in samples]
     missed = [value is None or value > strictest for value in values]
-    there = [(_at_s(samples, place), value, missed[place]) for place, value in enumerate(values) if value is not None]
+    there = [(samples[place]["at_s"], value, missed[place]) for place, value in enumerate(values) if value is not None]
     title = f"<h3>{escape(metric)}</h3>"
     if not there:
         return title + "<p>No request came to it.</p>"
@@ -106,15 +106,6 @@ def _metric(metric: str, budgets: list[dict[str, Any]], samples: list[dict[str, 
             miss_map(missed),
         ]
     )
-
-
-def _at_s(samples: list[dict[str, Any]], place: int) -> float:
-    """Seconds on one axis for all starts, one after the other."""
-    before = 0.0
-    for earlier in range(1, place + 1):
-        if samples[earlier]["first"]:
-            before += samples[earlier - 1]["intended_ms"]
-    return float(before + samples[place]["intended_ms"]) / 1e3
 
 
 def _circumstances(record: dict[str, Any]) -> str:

@@ -2,163 +2,135 @@
 
 PASS and FAIL are shown, each with an error rate of at most 1 - confidence over all budgets together. INCONCLUSIVE says
 what would decide. INVALID says that the machine was not the one that the spec asks for, so that nothing is shown.
+
+A machine that changed while it was measured is judged again as if everything had been slower, and faster, by the
+largest change that was seen: a verdict that is the same three times holds of every part of the run, and of as much
+change again. One that is not is INVALID.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from phiedge.acceptance.budgets import JitterBudget, MemoryBudget
 from phiedge.acceptance.campaign import Campaign
-from phiedge.acceptance.claim import More, Strength, more_requests, strength
-from phiedge.acceptance.claims_of_spec import alpha_of_each, claim_of, missed_of
-from phiedge.acceptance.clusters import Bools
+from phiedge.acceptance.claims_of_spec import alpha_of_each
 from phiedge.acceptance.fixed_plan import QuantileBounds, quantile_bounds
-from phiedge.acceptance.multiplicity import holm
 from phiedge.acceptance.samples import Sample
-from phiedge.acceptance.spec import JitterBudget, LatencyBudget, Spec
+from phiedge.acceptance.spec import Spec
 from phiedge.acceptance.steadiness import Steadiness, steadiness
-from phiedge.acceptance.weakly_hard import violations
+from phiedge.acceptance.weighing import MEMORY, BudgetJudgement, Samples, Verdict, label, values_of, weigh
 
-Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3, "INVALID": 4}
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetJudgement:
-    """One budget of one workload. `bounds_ms` hold of the quantile with the budget's share of the error rate, if
-    samples are independent; `strength` and `more` are None of jitter."""
-
-    workload: str
-    budget: str
-    limit_ms: float
-    verdict: Verdict
-    reason: str
-    bounds_ms: QuantileBounds
-    strength: Strength | None
-    more: More | None
+_ORDER: tuple[Verdict, ...] = ("FAIL", "INVALID", "INCONCLUSIVE", "PASS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """The verdict of a campaign and why."""
+    """The verdict of a campaign and why; `notes` are what the verdict bears."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
+    notes: tuple[str, ...]
     budgets: tuple[BudgetJudgement, ...]
     steadiness: dict[str, Steadiness | None]
 
 
 def judge(spec: Spec, campaign: Campaign) -> Judgement:
     """Weigh everything that a campaign measured."""
-    budgets = (*_latencies(spec, campaign), *_jitters(spec, campaign))
     steady = {
-        name: steadiness(np.array([sample.e2e_ms - sample.late_ms for sample in samples]))
+        name: steadiness(np.array([sample.e2e_ms - sample.late_ms for sample in samples if sample.e2e_ms is not None]))
         for name, samples in campaign.samples.items()
     }
-    invalid = [*campaign.watched.broken, *_unsteady(spec, steady)]
+    changed = {
+        name: found.change
+        for name, found in steady.items()
+        if found is not None and found.change > spec.statistics.drift_max_share
+    }
+    budgets = (*_steadied(spec, campaign, changed), *_memory(spec, campaign))
+    notes = [*campaign.watched.notes, *(_say_change(name, steady[name]) for name in changed)]
+    verdict, reasons = _overall(campaign, budgets)
+    return Judgement(verdict=verdict, reasons=tuple(reasons), notes=tuple(notes), budgets=budgets, steadiness=steady)
+
+
+def _overall(campaign: Campaign, budgets: Sequence[BudgetJudgement]) -> tuple[Verdict, list[str]]:
+    """A machine that was not as asked shows nothing; nor does a part of a run."""
+    invalid = list(campaign.watched.broken)
     if campaign.ended == "failed":
         invalid.append(f"the device failed: {campaign.failure}")
+    if campaign.loads.short is not None and campaign.ended == "complete":
+        invalid.append(campaign.loads.short)
     if invalid:
-        return Judgement(verdict="INVALID", reasons=tuple(invalid), budgets=budgets, steadiness=steady)
+        return "INVALID", invalid
     found = {judged.verdict for judged in budgets}
     stopped = ["the run was interrupted; nothing is shown by a part of it"] if campaign.ended == "interrupted" else []
-    verdict: Verdict = "INCONCLUSIVE" if stopped else next(v for v in ("FAIL", "INCONCLUSIVE", "PASS") if v in found)
-    reasons = [f"{one.workload}: {one.budget}: {one.reason}" for one in budgets if one.verdict == verdict]
-    return Judgement(
-        verdict=verdict,
-        reasons=tuple(stopped + reasons),
-        budgets=budgets,
-        steadiness=steady,
+    verdict: Verdict = "INCONCLUSIVE" if stopped else next(v for v in _ORDER if v in found)
+    return verdict, stopped + [
+        f"{one.workload}: {one.budget}: {one.reason}" for one in budgets if one.verdict == verdict
+    ]
+
+
+def _steadied(spec: Spec, campaign: Campaign, changed: dict[str, float]) -> tuple[BudgetJudgement, ...]:
+    """All budgets of samples. What a change of the machine could turn is INVALID."""
+    seen, slower, faster = (
+        _judged(spec, _scaled(campaign.samples, changed, sign), campaign.cold_start_ms) for sign in (0, 1, -1)
     )
-
-
-def label(budget: LatencyBudget | JitterBudget) -> str:
-    """A budget in one line."""
-    kind = "jitter of " if isinstance(budget, JitterBudget) else ""
-    window = budget.weakly_hard if isinstance(budget, LatencyBudget) else None
-    tail = "" if window is None else f", at most {window.misses} misses in any {window.of}"
-    return f"{kind}{budget.metric} at {100 * budget.quantile:g} % within {budget.limit_ms:g} ms{tail}"
-
-
-def _latencies(spec: Spec, campaign: Campaign) -> tuple[BudgetJudgement, ...]:
-    of = [(workload.name, budget) for workload in spec.workloads for budget in spec.budgets_of(workload.name)]
-    found = [_weigh(spec, budget, campaign.samples[name]) for name, budget in of]
-    alpha = alpha_of_each(spec)
-    passes, fails = [seen.p_pass for seen in found], [seen.p_fail for seen in found]
-    if spec.statistics.multiplicity == "holm":
-        passes, fails, alpha = list(holm(passes)), list(holm(fails)), alpha * len(found)
+    if not changed:
+        return seen
     return tuple(
-        _judge_latency(spec, name, budget, campaign.samples[name], seen, p_pass <= alpha, p_fail <= alpha)
-        for (name, budget), seen, p_pass, p_fail in zip(of, found, passes, fails, strict=True)
+        one if one.verdict == slow.verdict == fast.verdict else _turned(one, slow, fast, changed)
+        for one, slow, fast in zip(seen, slower, faster, strict=True)
     )
 
 
-def _weigh(spec: Spec, budget: LatencyBudget, samples: Sequence[Sample]) -> Strength:
-    claim = claim_of(budget, spec.statistics, alpha_of_each(spec))
-    return strength(claim, missed_of(budget, samples), _first(samples))
+def _scaled(samples: Samples, changed: dict[str, float], sign: int) -> Samples:
+    return {
+        name: [sample.slowed((1.0 + changed[name]) ** sign) for sample in found] if name in changed and sign else found
+        for name, found in samples.items()
+    }
 
 
-def _judge_latency(
-    spec: Spec,
-    workload: str,
-    budget: LatencyBudget,
-    samples: Sequence[Sample],
-    seen: Strength,
-    passes: bool,
-    fails: bool,
+def _turned(
+    one: BudgetJudgement, slow: BudgetJudgement, fast: BudgetJudgement, changed: dict[str, float]
 ) -> BudgetJudgement:
-    claim = claim_of(budget, spec.statistics, alpha_of_each(spec))
-    more = None
-    counted = f"{seen.misses} of {seen.requests} missed"
-    windows = 0
-    if budget.weakly_hard is not None:
-        windows = int(violations(missed_of(budget, samples), _first(samples), budget.weakly_hard).sum())
-    verdict: Verdict
-    if windows:
-        verdict, reason = "FAIL", f"{counted}, too close together {windows} times"
-    elif fails:
-        verdict, reason = "FAIL", f"{counted}, at most {100 * claim.rate:g} % may"
-    elif passes and seen.contradicted:
-        rho = seen.clusters.rho or 0.0
-        verdict = "INCONCLUSIVE"
-        reason = f"{counted}, and P(miss | miss) was {rho:.2f}: declare at least that as clustering, in a new run"
-    elif passes:
-        verdict, reason = "PASS", counted
-    else:
-        verdict, more = "INCONCLUSIVE", more_requests(claim, seen)
-        reason = f"{counted}; {_say(more)}"
-    return BudgetJudgement(
-        workload=workload,
-        budget=label(budget),
-        limit_ms=budget.limit_ms,
-        verdict=verdict,
-        reason=reason,
-        bounds_ms=quantile_bounds(_values(budget, samples), quantile=budget.quantile, alpha=claim.alpha),
-        strength=seen,
-        more=more,
+    most = changed.get(one.workload, max(changed.values()))
+    other = next(verdict for verdict in (slow.verdict, fast.verdict) if verdict != one.verdict)
+    reason = (
+        f"{one.reason}: {one.verdict}, but latencies changed by {100 * most:.0f} % during the run, and with as much "
+        f"again it would be {other}"
     )
+    return replace(one, verdict="INVALID", reason=reason, more=None)
 
 
-def _say(more: More | None) -> str:
-    if more is None:
-        return "too near to the limit to be decided by any reasonable number of requests"
-    which = f"a new run of {more.requests:,} requests" if more.fresh else f"{more.requests:,} more requests"
-    return f"{which} would decide (towards {more.towards}) if misses stay as rare"
+def _say_change(name: str, found: Steadiness | None) -> str:
+    assert found is not None
+    parts = [
+        f"{what} by {100 * share:+.0f} %"
+        for what, share in (
+            ("drifted over the run", found.drift),
+            ("began off the rest", found.early),
+            ("were off for a fifth of the run", found.swing),
+        )
+        if share is not None
+    ]
+    advice = "; give it more warmup_requests" if found.early is not None and found.early == found.change else ""
+    return f"{name}: latencies {', '.join(parts)}{advice}"
 
 
-def _jitters(spec: Spec, campaign: Campaign) -> tuple[BudgetJudgement, ...]:
-    return tuple(
-        _judge_jitter(workload.name, budget, campaign.samples[workload.name], alpha_of_each(spec))
+def _judged(spec: Spec, samples: Samples, cold_start_ms: Sequence[float]) -> tuple[BudgetJudgement, ...]:
+    jitters = [
+        _judge_jitter(workload.name, budget, samples[workload.name], alpha_of_each(spec))
         for workload in spec.workloads
         for budget in spec.jitters_of(workload.name)
-    )
+    ]
+    return (*weigh(spec, samples, cold_start_ms), *jitters)
 
 
 def _judge_jitter(workload: str, budget: JitterBudget, samples: Sequence[Sample], alpha: float) -> BudgetJudgement:
     """From the bounds of both quantiles, each at half the error rate."""
-    values = _values(budget, samples)
+    values = values_of(budget, samples)
     high = quantile_bounds(values, quantile=budget.quantile, alpha=alpha / 2)
     middle = quantile_bounds(values, quantile=0.5, alpha=alpha / 2)
     most = None if high.upper is None or middle.lower is None else high.upper - middle.lower
@@ -175,34 +147,35 @@ def _judge_jitter(workload: str, budget: JitterBudget, samples: Sequence[Sample]
     return BudgetJudgement(
         workload=workload,
         budget=label(budget),
-        limit_ms=budget.limit_ms,
+        unit="ms",
+        limit=budget.limit_ms,
         verdict=verdict,
         reason=reason,
-        bounds_ms=QuantileBounds(lower=least, upper=most),
+        bounds=QuantileBounds(lower=least, upper=most),
         strength=None,
         more=None,
     )
 
 
-def _values(budget: LatencyBudget | JitterBudget, samples: Sequence[Sample]) -> list[float]:
-    """The latencies; one that never came is longer than any."""
-    found = [sample.metric(budget.metric) for sample in samples]
-    return [float("inf") if value is None else value for value in found]
+def _memory(spec: Spec, campaign: Campaign) -> tuple[BudgetJudgement, ...]:
+    return tuple(_judge_memory(budget, campaign.watched.figures.get(budget.metric)) for budget in spec.memory)
 
 
-def _first(samples: Sequence[Sample]) -> Bools:
-    return np.array([sample.first for sample in samples], dtype=np.bool_)
-
-
-def _unsteady(spec: Spec, steady: dict[str, Steadiness | None]) -> list[str]:
-    most, said = spec.statistics.drift_max_share, []
-    for name, found in steady.items():
-        if found is None:
-            continue
-        if found.early is not None and abs(found.early) > most:
-            said.append(
-                f"{name}: the first fifth was {100 * found.early:+.0f} % off the rest: give it more warmup_requests"
-            )
-        if found.drift is not None and abs(found.drift) > most:
-            said.append(f"{name}: latencies drifted by {100 * found.drift:+.0f} % over the run")
-    return said
+def _judge_memory(budget: MemoryBudget, peak: float | None) -> BudgetJudgement:
+    verdict: Verdict
+    if peak is None:
+        verdict, reason = "INCONCLUSIVE", f"this system does not tell {budget.metric}"
+    else:
+        verdict = "PASS" if peak <= budget.limit_bytes else "FAIL"
+        reason = f"{peak / 2**20:,.0f} MiB at most, {budget.limit_bytes / 2**20:,.0f} may be"
+    return BudgetJudgement(
+        workload=MEMORY,
+        budget=label(budget),
+        unit="bytes",
+        limit=budget.limit_bytes,
+        verdict=verdict,
+        reason=reason,
+        bounds=QuantileBounds(lower=peak, upper=peak),
+        strength=None,
+        more=None,
+    )

@@ -16,11 +16,14 @@ from typing import Any
 
 import pytest
 
+from phiedge.acceptance.budgets import LatencyBudget
 from phiedge.acceptance.campaign import run_campaign
 from phiedge.acceptance.environment import LinuxWatcher
 from phiedge.acceptance.judgement import Judgement, judge
-from phiedge.acceptance.requester import Answered, Requester
-from phiedge.acceptance.spec import Arrival, LatencyBudget, Preconditions, Spec, Statistics, Workload
+from phiedge.acceptance.preconditions import Preconditions
+from phiedge.acceptance.requester import Answered, Requester, Turn
+from phiedge.acceptance.sensors import Sensors
+from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 from phiedge.errors import UsageError, nearest
 
 MARK = "latency_budget"
@@ -35,7 +38,7 @@ class _Called:
 
     call: Callable[[], object]
 
-    def request(self, workload: Workload) -> Answered:
+    def request(self, workload: Workload, turn: Turn) -> Answered:
         self.call()
         return Answered(token_ns=(), ended_ns=time.perf_counter_ns(), phases_ms={}, finish="stop")
 
@@ -52,7 +55,8 @@ class LatencyCheck:
 
     def measure(self, call: Callable[[], object]) -> Judgement:
         """Call it as often as the plan takes, and judge. Exceptions of `call` come through."""
-        watcher = LinuxWatcher(self.spec.preconditions)
+        wanted = self.spec.preconditions
+        watcher = LinuxWatcher(wanted, sensors=Sensors() if wanted.sensed else None)
         return judge(self.spec, run_campaign(self.spec, _Called(call).open, watcher))
 
     def check(self, call: Callable[[], object]) -> None:
@@ -83,7 +87,7 @@ def spec_of_mark(name: str, options: Mapping[str, Any]) -> Spec:
     )
     chosen = {"plan": "sequential"} | {key: options[key] for key in _STATISTICS if key in options}
     return Spec(
-        workloads=(Workload(name=name, prompt="", arrival=arrival),),
+        workloads=(Workload(name=name, prompt=name, arrival=arrival),),
         budgets=(
             LatencyBudget(workload="*", metric="e2e_ms", limit_ms=options["limit_ms"], quantile=options["quantile"]),
         ),

@@ -6,19 +6,26 @@
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
+from phiedge.acceptance.budgets import (
+    EVERY_WORKLOAD,
+    AccuracyBudget,
+    ColdStartBudget,
+    JitterBudget,
+    LatencyBudget,
+    MemoryBudget,
+    check_contradictions,
+    check_positive,
+)
 from phiedge.acceptance.claim import PlanKind
-from phiedge.acceptance.weakly_hard import WeaklyHard
+from phiedge.acceptance.preconditions import CoLoad, Preconditions
 from phiedge.errors import UsageError, nearest
 
 ArrivalKind: TypeAlias = Literal["periodic", "poisson", "closed", "trace"]
-Metric: TypeAlias = Literal["ttft_ms", "e2e_ms", "token_mean_ms", "token_max_ms"]
 Think: TypeAlias = Literal["auto", "on", "off"]
+OnInfeasible: TypeAlias = Literal["refuse", "degrade"]
 Multiplicity: TypeAlias = Literal["holm", "none"]
-
-METRICS: tuple[Metric, ...] = get_args(Metric)
-EVERY_WORKLOAD = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +53,7 @@ class Arrival:
                 )
         for name in ("period_ms", "rate_hz"):
             if getattr(self, name) is not None:
-                _check_positive(f"arrival {name}", getattr(self, name))
+                check_positive(f"arrival {name}", getattr(self, name))
         if self.pause_ms is not None and not (math.isfinite(self.pause_ms) and self.pause_ms >= 0):
             raise UsageError(f"arrival pause_ms must be 0 or more, not {self.pause_ms}")
         if self.offsets_ms is not None:
@@ -55,63 +62,52 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One kind of request; `pictures` are files beside the spec."""
+    """One kind of request: a `prompt` about `pictures`, files beside the spec, or `cases` with the answers that are
+    expected (a file of JSON lines beside the spec, or "reference:N" for N questions of each task of the reference
+    model).
+
+    `deadline_ms` is a budget for the session, from the intended start; `answer_tokens` and `on_infeasible` go with it.
+    `cancel_after_ms` cancels every request, at a moment up to that after its start.
+    """
 
     name: str
-    prompt: str
     arrival: Arrival
+    prompt: str = ""
     pictures: tuple[str, ...] = ()
+    cases: str | None = None
     think: Think = "auto"
     max_new_tokens: int = 64
     max_visual_tokens: int | None = None
+    deadline_ms: float | None = None
+    answer_tokens: int | None = None
+    on_infeasible: OnInfeasible = "refuse"
+    cancel_after_ms: float | None = None
 
     def __post_init__(self) -> None:
         if not self.name or self.name == EVERY_WORKLOAD:
             raise UsageError(f"a workload cannot be named {self.name!r}", remedy="give it a name of its own")
+        if (self.cases is None) == (not self.prompt):
+            raise UsageError(
+                f"workload {self.name!r} needs a prompt or cases, and not both", remedy="leave out one of them"
+            )
+        if self.cases is not None and self.pictures:
+            raise UsageError(f"workload {self.name!r}: pictures stand with each of its cases", remedy="leave them out")
+        for what in ("deadline_ms", "cancel_after_ms"):
+            if getattr(self, what) is not None:
+                check_positive(f"workload {self.name!r}: {what}", getattr(self, what))
+        self._check_deadline()
         if self.max_new_tokens < 1:
             raise UsageError(f"workload {self.name!r}: max_new_tokens must be 1 or more, not {self.max_new_tokens}")
         if self.max_visual_tokens is not None and self.max_visual_tokens < 1:
             raise UsageError(f"workload {self.name!r}: max_visual_tokens must be 1 or more")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyBudget:
-    """At least `quantile` of the requests of `workload` ("*": of each) have a `metric` of at most `limit_ms`.
-
-    A request that ended without the metric (it failed, or wrote no token) misses. With `weakly_hard`, there also are
-    never more misses than that.
-    """
-
-    workload: str
-    metric: Metric
-    limit_ms: float
-    quantile: float
-    weakly_hard: WeaklyHard | None = None
-
-    def __post_init__(self) -> None:
-        _check_positive(f"the limit of {self.metric}", self.limit_ms)
-        if not 0.0 < self.quantile < 1.0:
+    def _check_deadline(self) -> None:
+        if self.answer_tokens is not None and self.answer_tokens < 1:
+            raise UsageError(f"workload {self.name!r}: answer_tokens must be 1 or more, not {self.answer_tokens}")
+        if self.deadline_ms is None and (self.answer_tokens is not None or self.on_infeasible != "refuse"):
             raise UsageError(
-                f"quantile {self.quantile:g} of {self.metric} cannot be shown by any number of samples",
-                remedy="a quantile lies between 0 and 1, both excluded: 0.99 says that 99 of 100 keep the limit",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JitterBudget:
-    """The `metric` of `workload` spreads by at most `limit_ms` from its median to its `quantile`."""
-
-    workload: str
-    metric: Metric
-    limit_ms: float
-    quantile: float
-
-    def __post_init__(self) -> None:
-        _check_positive(f"the jitter of {self.metric}", self.limit_ms)
-        if not 0.5 < self.quantile < 1.0:
-            raise UsageError(
-                f"the jitter of {self.metric} cannot be to the quantile {self.quantile:g}",
-                remedy="give one above 0.5 and below 1",
+                f"workload {self.name!r}: answer_tokens and on_infeasible belong to a deadline",
+                remedy="give deadline_ms, or leave them out",
             )
 
 
@@ -151,7 +147,7 @@ class Statistics:
         for name in ("allowed_misses", "warmup_requests", "restarts", "seed"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        _check_positive("drift_max_share", self.drift_max_share)
+        check_positive("drift_max_share", self.drift_max_share)
 
     @property
     def alpha(self) -> float:
@@ -160,41 +156,15 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preconditions:
-    """What must hold of the machine while it is measured; None asks nothing. If it does not, nothing is proven."""
-
-    foreign_cpu_share_max: float | None = None
-    swap_in_pages_max: int | None = None
-    memory_available_bytes_min: int | None = None
-
-    def __post_init__(self) -> None:
-        share = self.foreign_cpu_share_max
-        if share is not None and not 0.0 <= share <= 1.0:
-            raise UsageError(f"foreign_cpu_share_max must lie between 0 and 1, not {share:g}")
-        for name in ("swap_in_pages_max", "memory_available_bytes_min"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise UsageError(f"{name} must be 0 or more, not {value}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoLoad:
-    """What else works while it is measured: `cpu_threads` processes that compute without end."""
-
-    cpu_threads: int = 0
-
-    def __post_init__(self) -> None:
-        if self.cpu_threads < 0:
-            raise UsageError(f"cpu_threads must be 0 or more, not {self.cpu_threads}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """A whole acceptance test."""
 
     workloads: tuple[Workload, ...]
-    budgets: tuple[LatencyBudget, ...]
+    budgets: tuple[LatencyBudget, ...] = ()
     jitters: tuple[JitterBudget, ...] = ()
+    accuracies: tuple[AccuracyBudget, ...] = ()
+    memory: tuple[MemoryBudget, ...] = ()
+    cold_start: ColdStartBudget | None = None
     statistics: Statistics = field(default_factory=Statistics)
     preconditions: Preconditions = field(default_factory=Preconditions)
     coload: CoLoad = field(default_factory=CoLoad)
@@ -202,27 +172,28 @@ class Spec:
     def __post_init__(self) -> None:
         if not self.workloads:
             raise UsageError("the spec has no workload", remedy="add a [[workload]]; `phiedge accept --init` shows one")
-        if not self.budgets:
+        if not (self.budgets or self.accuracies):
             raise UsageError("the spec has no budget", remedy="add a [[budget]]; `phiedge accept --init` shows one")
-        names = [workload.name for workload in self.workloads]
-        for name, count in Counter(names).items():
+        for name, count in Counter(workload.name for workload in self.workloads).items():
             if count > 1:
                 raise UsageError(f"{count} workloads are named {name!r}", remedy="give each a name of its own")
-        judged: tuple[LatencyBudget | JitterBudget, ...] = (*self.budgets, *self.jitters)
-        for budget in judged:
-            if budget.workload != EVERY_WORKLOAD and budget.workload not in names:
-                close = nearest(budget.workload, names, count=1)
-                raise UsageError(
-                    f"a budget is for the workload {budget.workload!r}, which the spec does not have",
-                    remedy=f"did you mean {close[0]!r}?" if close else f'name one of {", ".join(names)}, or "*"',
-                )
+        for named in [
+            *(budget.workload for budget in self.budgets),
+            *(budget.workload for budget in self.jitters),
+            *(budget.workload for budget in self.accuracies),
+        ]:
+            self._check_workload(named)
         if self.jitters and self.statistics.plan == "sequential":
             raise UsageError(
                 "jitter cannot be judged by a sequential plan",
                 remedy='use plan = "fixed", or give it a spec of its own',
             )
-        for name in names:
-            _check_contradictions(name, self.budgets_of(name))
+        for metric, count in Counter(budget.metric for budget in self.memory).items():
+            if count > 1:
+                raise UsageError(f"{count} memory budgets are for {metric}", remedy="leave the weaker ones out")
+        for workload in self.workloads:
+            check_contradictions(workload.name, self.budgets_of(workload.name))
+            self._check_metrics(workload)
 
     def budgets_of(self, workload: str) -> tuple[LatencyBudget, ...]:
         """The latency budgets of one workload."""
@@ -232,30 +203,50 @@ class Spec:
         """The jitter budgets of one workload."""
         return tuple(budget for budget in self.jitters if budget.workload in (workload, EVERY_WORKLOAD))
 
+    def accuracies_of(self, workload: str) -> tuple[AccuracyBudget, ...]:
+        """The accuracy budgets of one workload."""
+        return tuple(budget for budget in self.accuracies if budget.workload in (workload, EVERY_WORKLOAD))
 
-def _check_contradictions(workload: str, budgets: tuple[LatencyBudget, ...]) -> None:
-    """Refuse budgets of which one makes another impossible or void."""
-    for one in budgets:
-        for other in budgets:
-            same = one.metric == other.metric and one is not other
-            if same and one.quantile <= other.quantile and one.limit_ms >= other.limit_ms:
+    @property
+    def judged(self) -> int:
+        """How many budgets may err: all but those of memory, workload by workload."""
+        of_workloads = sum(
+            len(self.budgets_of(w.name)) + len(self.jitters_of(w.name)) + len(self.accuracies_of(w.name))
+            for w in self.workloads
+        )
+        return of_workloads + (self.cold_start is not None)
+
+    def _check_workload(self, name: str) -> None:
+        names = [workload.name for workload in self.workloads]
+        if name != EVERY_WORKLOAD and name not in names:
+            close = nearest(name, names, count=1)
+            raise UsageError(
+                f"a budget is for the workload {name!r}, which the spec does not have",
+                remedy=f"did you mean {close[0]!r}?" if close else f'name one of {", ".join(names)}, or "*"',
+            )
+
+    def _check_metrics(self, workload: Workload) -> None:
+        """Refuse budgets of what the requests of a workload never come to."""
+        needs = {"overrun_ms": "deadline_ms", "abort_ms": "cancel_after_ms"}
+        metrics = [budget.metric for budget in self.budgets_of(workload.name)]
+        metrics += [budget.metric for budget in self.jitters_of(workload.name)]
+        for metric in metrics:
+            key = needs.get(metric)
+            if key is not None and getattr(workload, key) is None:
                 raise UsageError(
-                    f"budgets of {workload!r} contradict: {one.metric} {one.limit_ms:g} ms at the quantile "
-                    f"{one.quantile:g} says nothing beside {other.limit_ms:g} ms at {other.quantile:g}",
-                    remedy="a higher quantile must have a higher limit; leave the weaker budget out",
+                    f"workload {workload.name!r} has a budget of {metric} and no {key}",
+                    remedy=f"give the workload {key}, as in {key} = 500",
                 )
-            late_first = one.metric == "ttft_ms" and other.metric == "e2e_ms" and one.quantile <= other.quantile
-            if late_first and one.limit_ms > other.limit_ms:
+            if workload.cancel_after_ms is not None and metric in ("e2e_ms", "answer_ms"):
                 raise UsageError(
-                    f"budgets of {workload!r} contradict: the first token may come after {one.limit_ms:g} ms, the "
-                    f"last one must after {other.limit_ms:g} ms",
-                    remedy="ttft_ms must be at most e2e_ms",
+                    f"workload {workload.name!r} is cancelled, so that {metric} says nothing",
+                    remedy="give abort_ms a workload of its own",
                 )
-
-
-def _check_positive(what: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{what} must be a positive number, not {value}")
+        if self.accuracies_of(workload.name) and workload.cases is None:
+            raise UsageError(
+                f"workload {workload.name!r} has a budget of accuracy and no cases",
+                remedy='give the workload cases = "questions.jsonl", or name another workload',
+            )
 
 
 def _check_trace(offsets_ms: tuple[float, ...]) -> None:

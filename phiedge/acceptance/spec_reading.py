@@ -3,20 +3,15 @@
 import hashlib
 import sys
 import types
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from phiedge.acceptance.spec import (
-    Arrival,
-    CoLoad,
-    JitterBudget,
-    LatencyBudget,
-    Preconditions,
-    Spec,
-    Statistics,
-    Workload,
-)
+from phiedge.acceptance.budgets import AccuracyBudget, ColdStartBudget, JitterBudget, LatencyBudget, MemoryBudget
+from phiedge.acceptance.cases import Case, read_cases
+from phiedge.acceptance.preconditions import CoLoad, Preconditions
+from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 from phiedge.acceptance.weakly_hard import WeaklyHard
 from phiedge.errors import UsageError, nearest
 
@@ -29,19 +24,31 @@ SCHEMA = "phiedge.accept/1"
 
 Record = TypeVar("Record")
 
-_TABLES = ("schema", "workload", "budget", "jitter", "statistics", "environment", "coload")
+_TABLES = (
+    "schema",
+    "workload",
+    "budget",
+    "jitter",
+    "accuracy",
+    "memory",
+    "cold_start",
+    "statistics",
+    "environment",
+    "coload",
+)
 # What people write by habit, and the key with its unit that is meant.
-_UNITS = ("_ms", "_hz", "_bytes")
+_UNITS = ("_ms", "_hz", "_bytes", "_mhz_min", "_gbps")
 _NESTED = {Arrival, WeaklyHard}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """A spec, the directory that its pictures are named from, and the hash of its text."""
+    """A spec, the directory that its pictures are named from, the hash of its text, and its cases by workload."""
 
     spec: Spec
     directory: Path
     sha256: str
+    cases: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)
 
 
 def read_spec(path: Path) -> SpecFile:
@@ -66,7 +73,12 @@ def read_spec(path: Path) -> SpecFile:
                     f"workload {workload.name!r}: there is no picture {path.parent / picture}",
                     remedy="pictures are named from the directory of the spec",
                 )
-    return SpecFile(spec=spec, directory=path.parent, sha256=hashlib.sha256(data).hexdigest())
+    cases = {
+        workload.name: read_cases(workload.cases, path.parent)
+        for workload in spec.workloads
+        if workload.cases is not None
+    }
+    return SpecFile(spec=spec, directory=path.parent, sha256=hashlib.sha256(data).hexdigest(), cases=cases)
 
 
 def parse_spec(table: dict[str, Any]) -> Spec:
@@ -81,6 +93,9 @@ def parse_spec(table: dict[str, Any]) -> Spec:
         workloads=_records(Workload, table, "workload"),
         budgets=_records(LatencyBudget, table, "budget"),
         jitters=_records(JitterBudget, table, "jitter"),
+        accuracies=_records(AccuracyBudget, table, "accuracy"),
+        memory=_records(MemoryBudget, table, "memory"),
+        cold_start=_record(ColdStartBudget, table["cold_start"], "[cold_start]") if "cold_start" in table else None,
         statistics=_record(Statistics, table.get("statistics", {}), "[statistics]"),
         preconditions=_record(Preconditions, table.get("environment", {}), "[environment]"),
         coload=_record(CoLoad, table.get("coload", {}), "[coload]"),
@@ -99,9 +114,9 @@ def _record(kind: type[Record], table: object, where: str) -> Record:
         raise UsageError(f"{where} must be a table, not {table!r}")
     hints = get_type_hints(kind)
     _refuse_unknown(where, table, tuple(hints))
-    for field in fields(cast(Any, kind)):
-        if field.name not in table and field.default is MISSING:
-            raise UsageError(f"{where} lacks {field.name}", remedy="`phiedge accept --init` shows what there is")
+    for one in fields(cast(Any, kind)):
+        if one.name not in table and one.default is MISSING:
+            raise UsageError(f"{where} lacks {one.name}", remedy="`phiedge accept --init` shows what there is")
     return kind(**{key: _value(hints[key], value, f"{where} {key}") for key, value in table.items()})
 
 

@@ -1,7 +1,7 @@
 """Whether a run was steady: neither still warming up at its start nor drifting all along.
 
-Samples of a machine that changes are no samples of one machine; a verdict from them would be about nothing. Both tests
-are by ranks, so that a heavy tail neither hides a change nor looks like one.
+Samples of a machine that changes are no samples of one machine. How large the change is tells which verdicts bear it
+(`judgement`). All tests are by ranks, so that a heavy tail neither hides a change nor looks like one.
 """
 
 import math
@@ -13,20 +13,27 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_CERTAIN = 0.001  # both tests are made at this error rate: they must not spoil good runs
+_CERTAIN = 0.001  # each test is made at this error rate: they must not spoil good runs
 _MOST_POINTS = 1000  # pairs of points are compared; more are put together as medians of neighbours
 _LEAST_SAMPLES = 40
 _EARLY_SHARE = 0.2
+_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steadiness:
-    """Changes as shares of the median. `drift` is that over the whole run, `early` that of its first fifth; each is
-    None where it cannot be told from chance."""
+    """Changes as shares of the median. `drift` is that over the whole run, `early` that of its first fifth, `swing` the
+    largest by which the median of a fifth differs; each is None where it cannot be told from chance."""
 
     median: float
     drift: float | None
     early: float | None
+    swing: float | None
+
+    @property
+    def change(self) -> float:
+        """The largest of them, whichever way it went; 0 of a steady run."""
+        return max((abs(share) for share in (self.drift, self.early, self.swing) if share is not None), default=0.0)
 
 
 def steadiness(latencies: Floats) -> Steadiness | None:
@@ -35,8 +42,13 @@ def steadiness(latencies: Floats) -> Steadiness | None:
         return None
     median = float(np.median(latencies))
     if median <= 0.0:
-        return Steadiness(median=median, drift=None, early=None)
-    return Steadiness(median=median, drift=_drift(latencies, median), early=_early(latencies, median))
+        return Steadiness(median=median, drift=None, early=None, swing=None)
+    return Steadiness(
+        median=median,
+        drift=_drift(latencies, median),
+        early=_early(latencies, median),
+        swing=_swing(latencies, median),
+    )
 
 
 def _drift(latencies: Floats, median: float) -> float | None:
@@ -64,6 +76,22 @@ def _early(latencies: Floats, median: float) -> float | None:
     if variance <= 0.0 or _two_sided((statistic - first * rest / 2.0) / math.sqrt(variance)) > _CERTAIN:
         return None
     return float(np.median(latencies[:first]) - np.median(latencies[first:])) / median
+
+
+def _swing(latencies: Floats, median: float) -> float | None:
+    """Kruskal and Wallis's test of the fifths, as a change that comes and goes is no trend."""
+    parts = np.array_split(_ranks(latencies), _PARTS)
+    total = latencies.size
+    spread = sum(part.size * (float(part.mean()) - (total + 1) / 2) ** 2 for part in parts)
+    ties = 1.0 - _tied(latencies, lambda size: size + 1) / (total * (total - 1) * (total + 1))
+    if ties <= 0.0:
+        return None
+    statistic = 12.0 * spread / (total * (total + 1)) / ties
+    # The tail of chi squared with 4 degrees of freedom.
+    if math.exp(-statistic / 2) * (1 + statistic / 2) > _CERTAIN:
+        return None
+    shares = [float(np.median(part)) / median - 1.0 for part in np.array_split(latencies, _PARTS)]
+    return max(shares, key=abs)
 
 
 def _thinned(values: Floats) -> Floats:

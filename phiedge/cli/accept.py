@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 app = verb_app()
 
+_COLD_PROMPT = "Hello."
+
 
 @app.command()
 def accept(
@@ -35,6 +37,30 @@ def accept(
         Path | None,
         typer.Option(
             "--check", metavar="FILE", help="Check the seal of evidence and show its verdict.", show_default=False
+        ),
+    ] = None,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--public-key", metavar="FILE", help="With --check: also check who signed it.", show_default=False
+        ),
+    ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign",
+            metavar="KEY",
+            help="Sign the evidence with this private key (extra `sign`).",
+            show_default=False,
+        ),
+    ] = None,
+    new_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-key",
+            metavar="FILE",
+            help="Make a key to sign with, FILE, and FILE.pub to check with; nothing else.",
+            show_default=False,
         ),
     ] = None,
     evidence: Annotated[
@@ -68,14 +94,22 @@ def accept(
       phiedge accept bundle accept.toml --html report.html
       phiedge accept bundle accept.toml --junit accept.xml --json
       phiedge accept --check accept.evidence.json
+      phiedge accept --new-key team.key
+      phiedge accept bundle accept.toml --sign team.key
+      phiedge accept --check accept.evidence.json --public-key team.key.pub
     """
+    if new_key is not None:
+        _make_key(new_key)
+        return
+    if public_key is not None and check is None:
+        raise UsageError("--public-key checks evidence", remedy="name it: --check accept.evidence.json")
     if init:
         from phiedge.acceptance.spec_template import TEMPLATE
 
         print(TEMPLATE, end="")
         return
     if check is not None:
-        _check(check, as_json=as_json)
+        _check(check, public_key, as_json=as_json)
         return
     if bundle is None or spec is None:
         raise UsageError("a bundle and a spec are needed", remedy="`phiedge accept --init > accept.toml` writes a spec")
@@ -84,7 +118,15 @@ def accept(
     read = read_spec(spec)
     destination = check_writable(evidence if evidence is not None else spec.with_suffix(".evidence.json"))
     reports = {kind: check_writable(path) for kind, path in (("junit", junit), ("html", html)) if path is not None}
+    if sign is not None:
+        from phiedge.acceptance.signing import check_private_key
+
+        check_private_key(sign)
     record = _measure(Bundle.open(bundle), read, max_context=max_context, threads=threads, backend=backend)
+    if sign is not None:
+        from phiedge.acceptance.signing import signed
+
+        record = signed(record, sign)
     _write(record, destination, reports)
     if record["ended"] == "interrupted":
         raise KeyboardInterrupt(f"what was measured until then is in {destination}, marked as interrupted")
@@ -96,13 +138,25 @@ def _measure(
 ) -> dict[str, Any]:
     with held_interrupts():
         from phiedge.acceptance.campaign import run_campaign
+        from phiedge.acceptance.cold_start import Start, cold_starter
         from phiedge.acceptance.environment import LinuxWatcher
         from phiedge.acceptance.evidence import evidence
         from phiedge.acceptance.judgement import judge
         from phiedge.acceptance.requester import session_opener
-    opener = session_opener(bundle, read.directory, max_context=max_context, threads=threads, backend=backend)
-    watcher = LinuxWatcher(read.spec.preconditions, coload_threads=read.spec.coload.cpu_threads)
-    campaign = run_campaign(read.spec, opener, watcher, progress=terminal_progress())
+        from phiedge.acceptance.sensors import Sensors
+    opener = session_opener(
+        bundle, read.directory, max_context=max_context, threads=threads, backend=backend, cases=read.cases
+    )
+    prompt = read.spec.workloads[0].prompt or _COLD_PROMPT
+    start = Start(bundle=str(bundle.path), prompt=prompt, max_context=max_context, threads=threads, backend=backend)
+    campaign = run_campaign(
+        read.spec,
+        opener,
+        LinuxWatcher(read.spec.preconditions, sensors=Sensors()),
+        cases={name: len(found) for name, found in read.cases.items()},
+        cold_start=cold_starter(start),
+        progress=terminal_progress(),
+    )
     return evidence(read, campaign, judge(read.spec, campaign), bundle=bundle)
 
 
@@ -120,13 +174,25 @@ def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) 
         write_whole(html_report(record), reports["html"])
 
 
-def _check(path: Path, *, as_json: bool) -> None:
+def _check(path: Path, public_key: Path | None, *, as_json: bool) -> None:
     from phiedge.acceptance.evidence import read_evidence
 
-    _tell(read_evidence(path), path, as_json=as_json)
+    record = read_evidence(path)
+    if public_key is not None:
+        from phiedge.acceptance.signing import check_signature
+
+        check_signature(record, public_key)
+    _tell(record, path, checked=public_key is not None, as_json=as_json)
 
 
-def _tell(record: dict[str, Any], destination: Path, *, as_json: bool) -> None:
+def _make_key(path: Path) -> None:
+    from phiedge.acceptance.signing import new_key
+
+    public = new_key(path)
+    print(f"{path} signs: keep it to yourself\n{public} checks: give it to whoever reads the evidence")
+
+
+def _tell(record: dict[str, Any], destination: Path, *, checked: bool = False, as_json: bool) -> None:
     """Show the verdict and leave with its exit code."""
     from phiedge.acceptance.judgement import EXIT_CODES
 
@@ -137,13 +203,29 @@ def _tell(record: dict[str, Any], destination: Path, *, as_json: bool) -> None:
         print(record["verdict"])
         for reason in record["reasons"]:
             print(f"  {reason}")
+        for note in record["notes"]:
+            print(f"  note: {note}")
         print()
         rows = [(one["workload"], one["budget"], one["verdict"], _quantile(one)) for one in record["budgets"]]
-        show_table(None, ("workload", "budget", "verdict", "shown, ms"), rows, right=["shown, ms"])
-        print(f"\nevidence in {destination}")
+        show_table(None, ("workload", "budget", "verdict", "shown"), rows, right=["shown"])
+        print(f"\nevidence in {destination}{_say_signature(record.get('signature'), checked=checked)}")
     raise typer.Exit(EXIT_CODES[record["verdict"]])
 
 
 def _quantile(judged: dict[str, Any]) -> str:
-    lower, upper = judged["bounds_ms"]["lower"], judged["bounds_ms"]["upper"]
-    return f"{'?' if lower is None else f'{lower:.4g}'} to {'?' if upper is None else f'{upper:.4g}'}"
+    """What the limit is of, with its unit: latencies lie between bounds, a peak is one number."""
+    lower, upper, unit = judged["bounds"]["lower"], judged["bounds"]["upper"], judged["unit"]
+    if unit == "bytes":
+        return "?" if upper is None else f"{upper / 2**20:,.0f} MiB"
+    low, high = (None if value is None else 100 * value if unit == "share" else value for value in (lower, upper))
+    return f"{'?' if low is None else f'{low:.4g}'} to {'?' if high is None else f'{high:.4g}'} " + (
+        "%" if unit == "share" else "ms"
+    )
+
+
+def _say_signature(signature: dict[str, Any] | None, *, checked: bool) -> str:
+    if signature is None:
+        return ""
+    if checked:
+        return f", signed by {signature['key']}"
+    return f", said to be signed by {signature['key']}: check it with --public-key"

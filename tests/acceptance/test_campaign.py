@@ -2,15 +2,24 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from null_requester import FakeClock, NullRequester, QuietWatcher
 from phiedge.acceptance import campaign
+from phiedge.acceptance.budgets import (
+    AccuracyBudget,
+    ColdStartBudget,
+    JitterBudget,
+    LatencyBudget,
+    MemoryBudget,
+)
 from phiedge.acceptance.campaign import Campaign, run_campaign
+from phiedge.acceptance.coload import Loads
 from phiedge.acceptance.judgement import Judgement, judge
-from phiedge.acceptance.spec import Arrival, JitterBudget, LatencyBudget, Spec, Statistics, Workload
+from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 from phiedge.acceptance.weakly_hard import WeaklyHard
 from phiedge.errors import DeviceError
 
@@ -70,13 +79,115 @@ def test_a_disturbed_machine_is_invalid_whatever_it_measured(clock: FakeClock) -
     assert (judged.verdict, judged.reasons) == ("INVALID", ("foreign_cpu_share was 0.4",))
 
 
-def test_a_run_that_drifts_or_warms_up_is_invalid(clock: FakeClock) -> None:
+@pytest.mark.parametrize(("limit_ms", "verdict"), [(400.0, "PASS"), (36.0, "INVALID"), (10.0, "FAIL")])
+def test_a_drift_counts_where_it_could_turn_the_verdict(clock: FakeClock, limit_ms: float, verdict: str) -> None:
     noise = gamma(3, scale=0.5)
-    _, drifting = run(spec(allowed_misses=5), lambda number: noise(number) + 0.1 * number, clock)
-    assert drifting.verdict == "INVALID"
-    assert any("drifted" in reason for reason in drifting.reasons)
-    _, warming = run(spec(allowed_misses=5), lambda number: noise(number) + (9.0 if number < 20 else 0.0), clock)
-    assert any("warmup_requests" in reason for reason in warming.reasons)
+    asked = spec(allowed_misses=5, limit_ms=limit_ms)
+    _, judged = run(asked, lambda number: noise(number) + 0.1 * number, clock)
+    assert judged.verdict == verdict
+    assert any("drifted over the run by +" in note for note in judged.notes)
+    if verdict == "INVALID":
+        assert "with as much again it would be" in judged.reasons[0]
+
+
+def test_a_cold_beginning_is_noted_with_what_would_help(clock: FakeClock) -> None:
+    noise = gamma(3, scale=0.5)
+    _, judged = run(spec(allowed_misses=5), lambda number: noise(number) + (9.0 if number < 20 else 0.0), clock)
+    assert judged.verdict == "PASS"
+    assert any("warmup_requests" in note for note in judged.notes)
+
+
+def test_an_answer_that_is_not_all_there_misses_and_one_that_is_late_overruns(clock: FakeClock) -> None:
+    asked = Spec(
+        workloads=(Workload(name="tick", prompt="Hi", arrival=CLOSED, deadline_ms=30.0),),
+        budgets=(
+            LatencyBudget(workload="*", metric="answer_ms", limit_ms=100.0, quantile=0.9),
+            LatencyBudget(workload="*", metric="overrun_ms", limit_ms=20.0, quantile=0.9),
+        ),
+        statistics=Statistics(allowed_misses=2),
+    )
+    requester = NullRequester(clock, lambda number: 40.0, finish=lambda number: "deadline" if number % 3 else "stop")
+    judged = judge(asked, run_campaign(asked, requester.open, QuietWatcher()))
+    assert [one.verdict for one in judged.budgets] == ["FAIL", "PASS"]
+    refused = NullRequester(clock, lambda number: 1.0, finish=lambda number: "refused")
+    judged = judge(asked, run_campaign(asked, refused.open, QuietWatcher()))
+    assert [one.verdict for one in judged.budgets] == ["FAIL", "PASS"]
+
+
+def test_cancelling_is_judged_by_the_requests_that_were_running(clock: FakeClock) -> None:
+    def asked(limit_ms: float) -> Spec:
+        return Spec(
+            workloads=(Workload(name="tick", prompt="Hi", arrival=CLOSED, cancel_after_ms=50.0),),
+            budgets=(LatencyBudget(workload="*", metric="abort_ms", limit_ms=limit_ms, quantile=0.9),),
+            statistics=Statistics(warmup_requests=1),
+        )
+
+    for limit_ms, verdict in ((9.0, "PASS"), (7.0, "FAIL")):
+        requester = NullRequester(clock, lambda number: 30.0, abort_ms=8.0)
+        done = run_campaign(asked(limit_ms), requester.open, QuietWatcher())
+        judged = judge(asked(limit_ms), done)
+        assert judged.verdict == verdict
+        strength = judged.budgets[0].strength
+        assert strength is not None
+        assert 29 <= strength.requests < len(done.samples["tick"])  # about two fifths ended before they were cancelled
+
+
+@pytest.mark.parametrize(("right", "verdict"), [(0.95, "PASS"), (0.5, "FAIL"), (0.8, "INCONCLUSIVE")])
+def test_accuracy_counts_each_case_once_and_only_in_time(clock: FakeClock, right: float, verdict: str) -> None:
+    asked = Spec(
+        workloads=(Workload(name="quiz", cases="quiz.jsonl", arrival=CLOSED),),
+        accuracies=(AccuracyBudget(workload="*", at_least=0.8, limit_ms=100.0),),
+        budgets=(LatencyBudget(workload="*", metric="e2e_ms", limit_ms=100.0, quantile=0.9),),
+        statistics=Statistics(plan="sequential", max_requests=1000, warmup_requests=0),
+    )
+    requester = NullRequester(clock, lambda number: 20.0, cases=100, right=lambda case: case % 100 < 100 * right)
+    done = run_campaign(asked, requester.open, QuietWatcher(), cases={"quiz": 100})
+    judged = judge(asked, done).budgets[1]
+    assert judged.verdict == verdict
+    assert judged.strength is not None
+    assert judged.strength.requests == 100
+    assert judged.unit == "share"
+
+
+def test_right_answers_that_come_too_late_are_wrong(clock: FakeClock) -> None:
+    asked = Spec(
+        workloads=(Workload(name="quiz", cases="quiz.jsonl", arrival=CLOSED),),
+        accuracies=(AccuracyBudget(workload="*", at_least=0.8, limit_ms=15.0),),
+        statistics=Statistics(warmup_requests=0),
+    )
+    requester = NullRequester(clock, lambda number: 20.0, cases=60, right=lambda case: True)
+    assert judge(asked, run_campaign(asked, requester.open, QuietWatcher(), cases={"quiz": 60})).verdict == "FAIL"
+
+
+def test_memory_is_judged_by_its_peak_and_cold_starts_by_their_quantile(clock: FakeClock) -> None:
+    asked = Spec(
+        workloads=spec().workloads,
+        budgets=spec().budgets,
+        memory=(
+            MemoryBudget(metric="peak_rss_bytes", limit_bytes=100),
+            MemoryBudget(metric="gpu_bytes", limit_bytes=9),
+        ),
+        cold_start=ColdStartBudget(quantile=0.9, limit_ms=500.0),
+        statistics=Statistics(allowed_misses=2, warmup_requests=0),
+    )
+    watcher = QuietWatcher(figures={"elapsed_s": 1.0, "peak_rss_bytes": 101.0, "gpu_bytes": None})
+    started: list[float] = []
+
+    def cold_start() -> float:
+        started.append(400.0)
+        return 400.0
+
+    done = run_campaign(asked, NullRequester(clock, gamma(1)).open, watcher, cold_start=cold_start)
+    judged = judge(asked, done)
+    assert [one.verdict for one in judged.budgets] == ["PASS", "PASS", "FAIL", "INCONCLUSIVE"]
+    assert len(started) == 36  # 29 would do for one budget at 5 %
+    assert judged.budgets[2].reason.startswith("0 MiB at most")
+
+
+def test_a_co_load_that_fell_short_makes_it_invalid(clock: FakeClock) -> None:
+    done, _ = run(spec(), gamma(1), clock)
+    short = replace(done, loads=Loads(memory_gbps=1.0, short="the co-load copied 1 GB/s, 8 were asked"))
+    assert judge(spec(), short).verdict == "INVALID"
 
 
 def test_latency_counts_from_the_intended_start(clock: FakeClock) -> None:

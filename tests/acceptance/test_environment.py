@@ -6,7 +6,7 @@ import pytest
 
 from phiedge.acceptance import environment
 from phiedge.acceptance.environment import LinuxWatcher
-from phiedge.acceptance.spec import Preconditions
+from phiedge.acceptance.preconditions import Preconditions
 
 HZ = environment._TICKS_HZ
 

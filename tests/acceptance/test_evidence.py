@@ -9,12 +9,13 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from null_requester import FakeClock, NullRequester, QuietWatcher
+from phiedge.acceptance.budgets import LatencyBudget
 from phiedge.acceptance.campaign import run_campaign
 from phiedge.acceptance.evidence import evidence, read_evidence, write_evidence, write_whole
 from phiedge.acceptance.html_report import html_report
 from phiedge.acceptance.judgement import judge
 from phiedge.acceptance.junit import junit
-from phiedge.acceptance.spec import Arrival, LatencyBudget, Spec, Statistics, Workload
+from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 from phiedge.acceptance.spec_reading import SpecFile
 from phiedge.bundle import Bundle
 from phiedge.errors import IntegrityError, SchemaError

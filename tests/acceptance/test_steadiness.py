@@ -39,3 +39,13 @@ def test_equal_latencies_are_steady() -> None:
 
 def test_little_can_be_said_of_few() -> None:
     assert steadiness(latencies(39, 1)) is None
+
+
+def test_a_change_that_comes_and_goes_is_no_drift_and_still_noticed() -> None:
+    values = latencies(500, 3)
+    values[200:300] *= 1.5
+    found = steadiness(values)
+    assert found is not None
+    assert found.drift is None
+    assert found.swing == pytest.approx(0.5, rel=0.1)
+    assert found.change == pytest.approx(0.5, rel=0.1)

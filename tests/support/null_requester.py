@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from phiedge.acceptance import arrivals, campaign
-from phiedge.acceptance.environment import Watched
-from phiedge.acceptance.requester import Answered, Requester
+from phiedge.acceptance.environment import Figures, Watched
+from phiedge.acceptance.requester import Answered, Requester, Turn
 from phiedge.acceptance.spec import Workload
 
 
@@ -33,18 +33,42 @@ class FakeClock:
 
 @dataclass
 class NullRequester:
-    """Answers the n-th request in `law(n)` milliseconds: its first token after half of it, the second at the end."""
+    """Answers the n-th request in `law(n)` milliseconds: its first token after half of it, the second at the end.
+
+    One that is cancelled before that ends `abort_ms` after it was.
+    """
 
     clock: FakeClock
     law: Callable[[int], float]
+    finish: Callable[[int], str] = lambda number: "stop"
+    abort_ms: float = 0.0
+    cases: int = 0
+    right: Callable[[int], bool] = lambda case: True
     asked: int = 0
     opened: int = 0
 
-    def request(self, workload: Workload) -> Answered:
+    def request(self, workload: Workload, turn: Turn) -> Answered:
         duration_ms = self.law(self.asked)
         self.asked += 1
+        after_ms = turn.cancel_after_ms
+        if after_ms is not None and after_ms < duration_ms:
+            cancelled_ns = self.clock.pass_ms(after_ms)
+            ended_ns = self.clock.pass_ms(self.abort_ms)
+            return Answered(token_ns=(), ended_ns=ended_ns, phases_ms={}, finish="cancelled", cancelled_ns=cancelled_ns)
+        case = turn.number % self.cases if self.cases else None
+        right = None if case is None else self.right(case)
+        finish = self.finish(self.asked)
+        if finish == "refused":
+            return Answered(token_ns=(), ended_ns=self.clock.pass_ms(duration_ms), phases_ms={}, finish=finish)
         tokens = (self.clock.pass_ms(duration_ms / 2), self.clock.pass_ms(duration_ms / 2))
-        return Answered(token_ns=tokens, ended_ns=tokens[-1], phases_ms={"decode": duration_ms}, finish="stop")
+        return Answered(
+            token_ns=tokens,
+            ended_ns=tokens[-1],
+            phases_ms={"decode": duration_ms},
+            finish=finish,
+            case=case,
+            right=right,
+        )
 
     @contextmanager
     def open(self) -> Iterator[Requester]:
@@ -57,7 +81,7 @@ class QuietWatcher:
     """A machine on which nothing happens but what a test says."""
 
     broken: tuple[str, ...] = ()
-    figures: dict[str, float | None] = field(default_factory=lambda: {"elapsed_s": 1.0})
+    figures: Figures = field(default_factory=lambda: {"elapsed_s": 1.0})
 
     def start(self) -> None: ...
 

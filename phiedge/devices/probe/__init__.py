@@ -4,6 +4,7 @@ surfaces.py   where to look        identity.py   which device of the catalogue i
 jetson.py     release and module   nvidia.py     cards with a driver of their own
 cores.py      the processor        memory.py     memory and swap
 clocks.py     clocks               thermal.py    heat and current
+power.py      what is drawn
 """
 
 from phiedge.devices.probe.identity import Identity

@@ -1,4 +1,4 @@
-"""What a machine looks like at one moment of a measurement: clocks, heat, current, memory.
+"""What a machine looks like at one moment of a measurement: clocks, heat, power, current, memory.
 
 Only what can be read quickly is: no tegrastats, which takes a second, and nvidia-smi only where there is one.
 """
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from phiedge.devices.probe.clocks import core_clocks, gpu_clocks, memory_mhz
 from phiedge.devices.probe.memory import find_memory
 from phiedge.devices.probe.nvidia import Gpu, listed_gpus
+from phiedge.devices.probe.power import drawn_watts
 from phiedge.devices.probe.surfaces import Surfaces
 from phiedge.devices.probe.thermal import over_currents, zones
 from phiedge.errors import DeviceError
@@ -20,8 +21,9 @@ from phiedge.errors import DeviceError
 class Sample:
     """One moment; `at_ns` counts from an arbitrary start, as `time.monotonic_ns`. What is not known is None.
 
-    `core_mhz` is the mean of the cores, `celsius` the hottest sensor, `over_current_events` the sum since the start of
-    the machine, `held_down` why a card's clock is lower than it could be.
+    `core_mhz` is the mean of the cores, `celsius` the hottest sensor, `watts` what the module or all cards draw,
+    `over_current_events` the sum since the start of the machine, `gpu_used_bytes` that of all cards, whoever uses them,
+    `held_down` why a card's clock is lower than it could be.
     """
 
     at_ns: int
@@ -29,9 +31,11 @@ class Sample:
     gpu_mhz: float | None
     memory_mhz: float | None
     celsius: float | None
+    watts: float | None
     over_current_events: int | None
     available_bytes: int | None
     swapped_bytes: int
+    gpu_used_bytes: int | None
     held_down: tuple[str, ...]
 
     def as_line(self) -> str:
@@ -62,9 +66,11 @@ def take(surfaces: Surfaces, *, clock_ns: Callable[[], int] = time.monotonic_ns)
         gpu_mhz=_gpu_mhz(surfaces, gpus),
         memory_mhz=memory_mhz(surfaces),
         celsius=_hottest(surfaces, gpus),
+        watts=drawn_watts(surfaces, gpus),
         over_current_events=sum(counter.events for counter in counters) if counters else None,
         available_bytes=memory.available_bytes,
         swapped_bytes=sum(swap.used_bytes for swap in memory.swaps),
+        gpu_used_bytes=_used_bytes(gpus),
         held_down=tuple(dict.fromkeys(why for gpu in gpus for why in gpu.held_down)),
     )
 
@@ -78,3 +84,8 @@ def _gpu_mhz(surfaces: Surfaces, gpus: tuple[Gpu, ...]) -> float | None:
 def _hottest(surfaces: Surfaces, gpus: tuple[Gpu, ...]) -> float | None:
     found = [zone.celsius for zone in zones(surfaces)] + [gpu.celsius for gpu in gpus]
     return max((celsius for celsius in found if celsius is not None), default=None)
+
+
+def _used_bytes(gpus: tuple[Gpu, ...]) -> int | None:
+    used = [gpu.used_bytes for gpu in gpus if gpu.used_bytes is not None]
+    return sum(used) if used else None

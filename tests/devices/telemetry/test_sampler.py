@@ -27,13 +27,19 @@ def test_a_sample_has_what_the_system_tells() -> None:
         gpu_mhz=1173.0,
         memory_mhz=None,
         celsius=94.0,
+        watts=21.0,
         over_current_events=3,
         available_bytes=9_000_000 * 1024,
         swapped_bytes=(204_800 + 1_048_576) * 1024,
+        gpu_used_bytes=None,
         held_down=(),
     )
     assert sample_of("agx-orin-64-jetpack-7").memory_mhz == 3199
-    assert sample_of("rtx-4090-desktop").held_down == ("power cap",)
+    card = sample_of("rtx-4090-desktop")
+    assert card.held_down == ("power cap",)
+    assert card.watts is not None
+    assert card.gpu_used_bytes is not None
+    assert sample_of("agx-orin-64-jetpack-6").watts == pytest.approx((256 + 48 + 200) * 19.936e-3, abs=0.002)
 
 
 @pytest.mark.parametrize("tree", TREES)
