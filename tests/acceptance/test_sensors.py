@@ -1,6 +1,5 @@
 """What sensors tell of a run, on recorded boards and from samples that cannot be right."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -107,4 +106,4 @@ def test_a_temperature_in_fahrenheit_or_a_share_in_percent_is_refused() -> None:
 def test_nothing_of_the_sampler_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     watched(unpack("orin-nano-8", tmp_path / "tree"))
-    assert os.listdir(tmp_path) == ["tree"]
+    assert [path.name for path in tmp_path.iterdir()] == ["tree"]
