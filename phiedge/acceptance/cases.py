@@ -6,6 +6,7 @@ task of the reference model.
 """
 
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +24,23 @@ _MOST_REFERENCE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One question; `accepts` tells a right answer."""
+    """One question, the `number`-th of its file; `accepts` tells a right answer."""
 
+    number: int
     prompt: str
     pictures: tuple[ImageSource, ...]
     accepts: Callable[[str], bool]
 
 
 def read_cases(name: str, directory: Path) -> tuple[Case, ...]:
-    """The cases that a workload names. Raises `UsageError` for what is not understood."""
-    if name.startswith(REFERENCE):
-        return _reference(name.removeprefix(REFERENCE))
+    """The cases that a workload names, shuffled, always in the same way: a file in the order of its topics would look
+    like a machine that changes. Raises `UsageError` for what is not understood."""
+    cases = list(_reference(name.removeprefix(REFERENCE)) if name.startswith(REFERENCE) else _read(name, directory))
+    random.Random(0).shuffle(cases)
+    return tuple(cases)
+
+
+def _read(name: str, directory: Path) -> tuple[Case, ...]:
     path = directory / name
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -43,7 +50,7 @@ def read_cases(name: str, directory: Path) -> tuple[Case, ...]:
             f"the cases {path} cannot be read: {(why or '').lower()}",
             remedy='name a file of JSON lines beside the spec, or "reference:20"',
         ) from error
-    cases = tuple(_case(line, f"{path}:{place}") for place, line in enumerate(lines, start=1) if line.strip())
+    cases = tuple(_case(line, path, place) for place, line in enumerate(lines, start=1) if line.strip())
     if not cases:
         raise UsageError(f"{path} has no cases", remedy='a line is {"prompt": "...", "answer": "..."}')
     return cases
@@ -62,7 +69,8 @@ def matches(said: str, wanted: str, match: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", said) is not None
 
 
-def _case(line: str, where: str) -> Case:
+def _case(line: str, file: Path, number: int) -> Case:
+    where = f"{file}:{number}"
     try:
         table = json.loads(line)
     except ValueError as error:
@@ -78,11 +86,12 @@ def _case(line: str, where: str) -> Case:
         raise UsageError(f"{where}: pictures is a list of files")
     if match not in _MATCHES:
         raise UsageError(f"{where}: match must be one of {', '.join(_MATCHES)}, not {match!r}")
-    paths = tuple(Path(where.rpartition(":")[0]).parent / picture for picture in pictures)
+    paths = tuple(file.parent / picture for picture in pictures)
     for path in paths:
         if not path.is_file():
             raise UsageError(f"{where}: there is no picture {path}", remedy="pictures are named from its directory")
     return Case(
+        number=number,
         prompt=table["prompt"],
         pictures=paths,
         accepts=lambda said: any(matches(said, answer, match) for answer in answers),
@@ -118,6 +127,6 @@ def _reference(count: str) -> tuple[Case, ...]:
             f"{REFERENCE}{count} names no number of questions", remedy=f"reference:20, from 1 to {_MOST_REFERENCE}"
         )
     return tuple(
-        Case(prompt=question.prompt, pictures=(picture,), accepts=question.accepts)
-        for picture, question in held_out(int(count))
+        Case(number=number, prompt=question.prompt, pictures=(picture,), accepts=question.accepts)
+        for number, (picture, question) in enumerate(held_out(int(count)), start=1)
     )

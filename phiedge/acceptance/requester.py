@@ -69,8 +69,8 @@ class SessionRequester:
     def request(self, workload: Workload, turn: Turn) -> Answered:
         """Read the answer to its end, with nothing between the tokens but the look at the clock."""
         cases = self.cases.get(workload.name)
-        place = None if cases is None else turn.number % len(cases)
-        case = None if cases is None or place is None else cases[place]
+        case = None if cases is None else cases[turn.number % len(cases)]
+        number = None if case is None else case.number
         token_ns, result = [], None
         with self._cancelled(turn.cancel_after_ms) as cancelled_ns:
             try:
@@ -80,7 +80,7 @@ class SessionRequester:
                     result = event.result
             except BudgetError:
                 return Answered(
-                    token_ns=(), ended_ns=time.perf_counter_ns(), phases_ms={}, finish="refused", case=place,
+                    token_ns=(), ended_ns=time.perf_counter_ns(), phases_ms={}, finish="refused", case=number,
                     right=None if case is None else False,
                 )  # fmt: skip
             ended_ns = time.perf_counter_ns()
@@ -91,7 +91,7 @@ class SessionRequester:
             phases_ms=_phases_ms(result),
             finish=result.finish_reason,
             cancelled_ns=next((at for at in cancelled_ns if at < ended_ns), None),
-            case=place,
+            case=number,
             right=None if case is None else case.accepts(result.answer),
             said=None if case is None else result.answer,
         )

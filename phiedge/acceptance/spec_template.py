@@ -8,8 +8,13 @@ schema = "phiedge.accept/1"
 name = "tick"
 prompt = "Describe what you see in one sentence."
 # pictures = ["screen.png"]      # files, named from the directory of this file
+# cases = "questions.jsonl"      # in place of prompt and pictures: questions with answers, for [[accuracy]]
 think = "off"                    # auto, on, off
 max_new_tokens = 16
+# deadline_ms = 3000             # the session keeps it, from the intended start: see overrun_ms and answer_ms
+# answer_tokens = 16             # the room that the deadline keeps for the answer
+# on_infeasible = "degrade"      # or "refuse": what the session does where it cannot be met
+# cancel_after_ms = 500          # cancel each request, at a moment up to that: see abort_ms
 # When requests are meant to start; their latency counts from there, also if the one before was late.
 #   { kind = "periodic", period_ms = 500 }             a control loop
 #   { kind = "poisson", rate_hz = 0.5 }                events from outside
@@ -19,7 +24,8 @@ arrival = { kind = "closed", pause_ms = 0 }
 
 [[budget]]                       # "99 of 100 requests have their first token within 2 s"
 workload = "tick"                # or "*": each workload for itself
-metric = "ttft_ms"               # ttft_ms, e2e_ms, token_mean_ms, token_max_ms (the slowest token of a request)
+metric = "ttft_ms"               # ttft_ms, e2e_ms, token_mean_ms, token_max_ms (the slowest token of a request),
+                                 # answer_ms (to the end of an answer that was not cut), overrun_ms, abort_ms
 quantile = 0.99
 limit_ms = 2000
 
@@ -36,6 +42,20 @@ limit_ms = 5000
 # quantile = 0.95
 # limit_ms = 300
 
+# [[accuracy]]                   # "80 of 100 such questions are answered rightly, within 3 s"
+# workload = "quiz"              # one with cases
+# at_least = 0.8
+# limit_ms = 3000
+
+# [[memory]]                     # the most that was seen
+# metric = "peak_rss_bytes"      # of this process; system_bytes: what the system lost; gpu_bytes: what cards had in use
+# limit_bytes = 2_000_000_000
+
+# [cold_start]                   # new processes, with the bundle dropped from the page cache, to their first token
+# quantile = 0.9
+# limit_ms = 10_000
+# allowed_misses = 0
+
 [statistics]
 confidence = 0.95                # a PASS and a FAIL are each wrong at most once in twenty times
 plan = "sequential"              # stops as soon as it knows; "fixed" takes as many as allowed_misses need
@@ -46,14 +66,26 @@ block_requests = 1               # above 1: blocks of so many requests are the s
 multiplicity = "holm"            # or "none": each budget at the full confidence for itself
 warmup_requests = 5              # after each start, not counted
 restarts = 0                     # close and open the bundle so often during the run
-drift_max_share = 0.1            # a run that drifts by more than this share of its median is INVALID
+drift_max_share = 0.1            # a larger change, as a share of the median, makes INVALID what it could turn
 seed = 0
 
 [environment]                    # if this does not hold while it is measured, the verdict is INVALID
 foreign_cpu_share_max = 0.1      # what other processes took, of all cores
 swap_in_pages_max = 0
 # memory_available_bytes_min = 500_000_000
+# power_mode = "MAXN"            # and what sensors tell, where there are any:
+# core_mhz_min = 1500
+# gpu_mhz_min = 1200
+# memory_mhz_min = 3199
+# clock_shift_max = 0.03         # of the highest that was seen
+# celsius_start_max = 60
+# celsius_max = 90
+# watts_max = 60
+# throttled_samples_max = 0      # seconds in which a card was held down
+# over_current_events_max = 0
 
 [coload]                         # what else shall work meanwhile
 cpu_threads = 0
+memory_threads = 0               # these copy memory
+# memory_gbps = 4                # together, read and written; not reached is INVALID
 """

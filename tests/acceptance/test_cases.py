@@ -17,7 +17,7 @@ def test_a_file_of_cases_is_read(tmp_path: Path) -> None:
         {"prompt": "a", "answer": "b"},
     ]
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n", encoding="utf-8")
-    first, second = read_cases("q.jsonl", tmp_path)
+    first, second = sorted(read_cases("q.jsonl", tmp_path), key=lambda case: case.number)
     assert first.pictures == (tmp_path / "shelf.png",)
     assert (first.accepts("Three."), first.accepts("13"), second.accepts("b")) == (True, False, True)
 

@@ -1,6 +1,7 @@
 """Specs that make sense, and many that do not."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,20 @@ def test_the_template_is_a_spec_that_can_be_run_as_it_stands(tmp_path: Path) -> 
 
 
 def test_whatever_the_template_shows_in_comments_is_understood() -> None:
-    lines = TEMPLATE.replace("# [[jitter]]", "[[jitter]]").replace('"sequential"', '"fixed"').splitlines()
-    in_jitter, shown = False, []
-    for line in lines:
-        in_jitter = line.startswith("[[jitter]]") or (in_jitter and line.startswith("# "))
-        opens = ("# pictures", "# weakly_hard", "# allowed_misses", "# memory_available")
-        shown.append(line[2:] if line.startswith(opens) or (in_jitter and line.startswith("# ")) else line)
-    spec = parse_spec(tomllib.loads("\n".join(shown)))
+    lines = TEMPLATE.replace('"sequential"', '"fixed"').replace("memory_threads = 0", "memory_threads = 1").splitlines()
+    commented = re.compile(r"# (\[|\w+ = )")
+    shown = [line[2:] if commented.match(line) else line for line in lines]
+    shown = [line for line in shown if not line.startswith(("cases", "cancel_after_ms"))]  # tick cannot have both
+    quiz = '[[workload]]\nname = "quiz"\ncases = "q.jsonl"\narrival = { kind = "closed", pause_ms = 0 }\n'
+    spec = parse_spec(tomllib.loads("\n".join(shown) + "\n" + quiz))
     assert spec.jitters[0].limit_ms == 300.0
     assert spec.budgets[1].weakly_hard is not None
     assert spec.workloads[0].pictures == ("screen.png",)
+    assert spec.workloads[0].deadline_ms == 3000.0
+    assert spec.accuracies[0].at_least == 0.8
+    assert spec.cold_start is not None
+    assert spec.preconditions.memory_mhz_min == 3199.0
+    assert spec.coload.memory_gbps == 4.0
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,21 @@ def test_whatever_the_template_shows_in_comments_is_understood() -> None:
         ({"statistics": {"clustering": 1.0}}, "clustering must be", None),
         ({"environment": {"foreign_cpu_share_max": 20}}, "of type float|between 0 and 1", None),
         ({"coload": {"cpu_threads": -1}}, "cpu_threads must be", None),
+        ({"workload": [WORKLOAD | {"cases": "q.jsonl"}]}, "a prompt or cases, and not both", "leave out"),
+        ({"workload": [{**WORKLOAD, "prompt": ""}]}, "a prompt or cases", None),
+        ({"workload": [WORKLOAD | {"deadline_ms": -5}]}, "deadline_ms must be a positive", None),
+        ({"workload": [WORKLOAD | {"deadline_s": 5}]}, "unknown key 'deadline_s'", "deadline_ms"),
+        ({"workload": [WORKLOAD | {"on_infeasible": "degrade"}]}, "belong to a deadline", "deadline_ms"),
+        ({"workload": [WORKLOAD | {"cancel_after_ms": 100}]}, "is cancelled, so that e2e_ms", "of its own"),
+        ({"budget": [BUDGET | {"metric": "overrun_ms"}]}, "and no deadline_ms", "deadline_ms"),
+        ({"budget": [BUDGET | {"metric": "abort_ms"}]}, "and no cancel_after_ms", "cancel_after_ms"),
+        ({"accuracy": [{"workload": "tick", "at_least": 0.9}]}, "accuracy and no cases", "cases"),
+        ({"accuracy": [{"workload": "tick", "at_least": 1.0}]}, "an accuracy of 1", "between 0 and 1"),
+        ({"memory": [{"metric": "rss_bytes", "limit_bytes": 5}]}, "must be one of", "peak_rss_bytes"),
+        ({"memory": [{"metric": "gpu_bytes", "limit_bytes": 5}] * 2}, "2 memory budgets", "weaker"),
+        ({"memory": [{"metric": "gpu_bytes", "limit_mb": 5}]}, "unknown key 'limit_mb'", "limit_bytes"),
+        ({"cold_start": {"quantile": 0.9}}, "lacks limit_ms", "--init"),
+        ({"environment": {"gpu_clock_min": 5}}, "unknown key", "gpu_mhz_min"),
         (
             {"statistics": {"plan": "sequential"}, "jitter": [BUDGET]},
             "sequential",
