@@ -34,17 +34,20 @@ if TYPE_CHECKING:
     from phiedge.bundle import Bundle
     from phiedge.runtime.budget import Budget
     from phiedge.runtime.camera import LatestFrame
+    from phiedge.runtime.forms.form import BoxForm, ChoiceForm, JsonForm, PatternForm, PointForm
     from phiedge.runtime.result import Event, Result
     from phiedge.runtime.session import Session
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BoxForm",
     "Budget",
     "BudgetError",
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "ChoiceForm",
     "ConfigError",
     "ContextLengthError",
     "DeviceError",
@@ -53,9 +56,12 @@ __all__ = [
     "ImageError",
     "InputError",
     "IntegrityError",
+    "JsonForm",
     "LatestFrame",
     "MissingExtraError",
+    "PatternForm",
     "PhiEdgeError",
+    "PointForm",
     "PromptError",
     "Result",
     "SchemaError",
@@ -71,10 +77,15 @@ __all__ = [
 
 # Where each public name that is not an error lives; imported on first use.
 _HOMES = {
+    "BoxForm": "phiedge.runtime.forms.form",
     "Budget": "phiedge.runtime.budget",
     "Bundle": "phiedge.bundle",
+    "ChoiceForm": "phiedge.runtime.forms.form",
     "Event": "phiedge.runtime.result",
+    "JsonForm": "phiedge.runtime.forms.form",
     "LatestFrame": "phiedge.runtime.camera",
+    "PatternForm": "phiedge.runtime.forms.form",
+    "PointForm": "phiedge.runtime.forms.form",
     "Result": "phiedge.runtime.result",
     "Session": "phiedge.runtime.session",
 }

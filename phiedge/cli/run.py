@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from phiedge.runtime.budget import Budget
+    from phiedge.runtime.forms.form import Form
     from phiedge.runtime.prompt import ThinkMode
     from phiedge.runtime.result import Event, Result
 
@@ -86,6 +88,22 @@ def run(
             "--on-infeasible", metavar="WHAT", help="What cannot be met: refuse it, or degrade picture and thinking."
         ),
     ] = "refuse",
+    schema: Annotated[
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="An answer in JSON by this JSON Schema.", show_default=False),
+    ] = None,
+    choice: Annotated[
+        list[str] | None,
+        typer.Option("--choice", metavar="TEXT", help="One of these answers; give it again for each."),
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            "--pattern", metavar="REGEX", help="An answer that this regular expression matches.", show_default=False
+        ),
+    ] = None,
+    box: Annotated[bool, typer.Option("--box", help="A place in the picture, [x1, y1, x2, y2] from 0 to 1.")] = False,
+    point: Annotated[bool, typer.Option("--point", help="A point in the picture, [x, y] from 0 to 1.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the time was planned and how it went.")] = False,
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
@@ -100,18 +118,23 @@ def run(
     With a deadline the answer ends in time, cut if it must be; thinking is closed early enough to leave room for the
     answer. What cannot be met is refused before anything is computed, if `phiedge profile` has measured this machine.
 
+    With --schema, --choice, --pattern, --box or --point the answer has that form, also where its deadline comes. This
+    needs the extra `structured`.
+
     \b
     Examples:
       phiedge run bundle -i screen.png -p "What number is on the display?"
       phiedge run bundle -i before.png -i after.png -p "What has changed?"
       phiedge run bundle -i shelf.png -p "How many cans are there?" --json
       phiedge run bundle -i shelf.png -p "What is left?" --deadline-ms 800
+      phiedge run bundle -i screen.png -p "Is it open?" --choice yes --choice no
     """
     with held_interrupts():
         from phiedge.runtime.session import Session
 
     think_mode, progress = _think_mode(think), terminal_progress()
     budget = _budget(deadline_ms, ttft_ms, answer_tokens, on_infeasible)
+    form = _form(schema, choice, pattern, box=box, point=point)
     if explain and budget is None:
         raise UsageError("--explain tells how a budget was met, and there is none", remedy="give --deadline-ms")
     with progress.task("open", 1, "bundle") as advance:
@@ -127,6 +150,7 @@ def run(
             temperature=temperature,
             top_p=top_p,
             seed=seed,
+            form=form,
         )
         with progress.task("read", 1, "prompt") as advance:
             first = next(events)
@@ -161,6 +185,36 @@ def _budget(
         answer_tokens=answer_tokens,
         on_infeasible=cast("OnInfeasible", on_infeasible),
     )
+
+
+def _form(
+    schema: Path | None, choices: list[str] | None, pattern: str | None, *, box: bool, point: bool
+) -> "Form | None":
+    from phiedge.runtime.forms.form import BoxForm, ChoiceForm, PatternForm, PointForm
+
+    makers = {
+        "--schema": schema and partial(_schema_form, schema),
+        "--choice": choices and partial(ChoiceForm, choices),
+        "--pattern": None if pattern is None else partial(PatternForm, pattern),
+        "--box": box and BoxForm,
+        "--point": point and PointForm,
+    }
+    given = {name: maker for name, maker in makers.items() if maker}
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} are two forms of an answer", remedy="give one of them")
+    return next((maker() for maker in given.values()), None)
+
+
+def _schema_form(path: Path) -> "Form":
+    from phiedge.runtime.forms.form import JsonForm
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the schema {path} cannot be read: {error}", remedy="give a file with a JSON Schema"
+        ) from error
+    return JsonForm.parse(text)
 
 
 def _last(events: "Iterable[Event]") -> "Result":
@@ -206,7 +260,8 @@ def _show(result: "Result") -> None:
     print()
     show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")
     if result.finish_reason in _CUT_SHORT:
-        print(f"note: {_CUT_SHORT[result.finish_reason]}", file=sys.stderr)
+        whole = "" if result.value is None else "; it was made to end there, and has its form"
+        print(f"note: {_CUT_SHORT[result.finish_reason]}{whole}", file=sys.stderr)
     if result.plan is not None and result.plan.unpromised is not None:
         print(
             f"note: nothing was promised, as {result.plan.unpromised}; measure it: phiedge profile BUNDLE",

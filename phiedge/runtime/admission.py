@@ -24,7 +24,7 @@ class Asked:
     """A request as far as its time is concerned.
 
     `closing_tokens` is what closing a thinking takes; `known_grids` need no new positions; `spent_ms` has passed since
-    the call.
+    the call. `form_tokens` is what the shortest answer of a form takes.
     """
 
     facts: ModelFacts
@@ -37,6 +37,11 @@ class Asked:
     closing_tokens: int
     known_grids: frozenset[Grid]
     spent_ms: float
+    form_tokens: int = 0
+
+    def answer_room(self, budget: Budget) -> int:
+        """The tokens that are kept for the answer."""
+        return max(self.form_tokens, min(budget.answer_reserve, self.max_new_tokens))
 
     def grids(self, cap: int | None) -> tuple[Grid, ...]:
         """The grids of all pictures, each under `cap` tokens."""
@@ -117,7 +122,7 @@ def unmeasured(asked: Asked, budget: Budget, *, chunk_tokens: int, reason: str) 
         max_visual_tokens=asked.max_visual_tokens,
         think=asked.think,
         thinking_tokens=budget.think_tokens if asked.think != "off" else 0,
-        answer_tokens=min(budget.answer_reserve, asked.max_new_tokens),
+        answer_tokens=asked.answer_room(budget),
         chunk_tokens=chunk_tokens,
         unpromised=reason,
     )
@@ -168,7 +173,7 @@ def _candidate(
         )
         vision += model.encoding(grid.tokens)
     rows = asked.text_tokens + sum(grid.tokens for grid in grids)
-    answer_tokens = min(budget.answer_reserve, asked.max_new_tokens)
+    answer_tokens = asked.answer_room(budget)
     closing_tokens = 0 if think == "off" else asked.closing_tokens + (budget.min_think_tokens or 0)
     first, chunk_tokens = min(rows + 1, asked.context), model.best_chunk(rows)
     return _Candidate(

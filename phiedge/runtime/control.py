@@ -72,6 +72,7 @@ class Control:
             max_new_tokens=request.max_new_tokens,
             closing_tokens=len(closing),
             known_grids=model.known_grids,
+            form_tokens=_form_tokens(model, request, budget),
             spent_ms=(self.clock_ns() - begun_ns) / 1e6,
         )
         return Keeper(
@@ -118,3 +119,16 @@ def _steering(model: LoadedModel, budget: Budget) -> tuple[list[int], list[int]]
                 remedy="give plain text; the mark that ends the thinking is added to it",
             )
     return [*tokens["closing_text"], model.facts.end_think_token_id], tokens["extending_text"]
+
+
+def _form_tokens(model: LoadedModel, request: Request, budget: Budget) -> int:
+    """The tokens of the shortest answer of the form, if there is one."""
+    if request.form is None:
+        return 0
+    least = model.grammars.compile(request.form).least_tokens
+    if budget.answer_tokens is not None and budget.answer_tokens < least:
+        raise UsageError(
+            f"answer_tokens {budget.answer_tokens} are kept for an answer of at least {least}, which its form takes",
+            remedy=f"give answer_tokens={least} or more",
+        )
+    return least

@@ -41,6 +41,10 @@ class Free:
         """Whether one more token may be computed, over `context` positions, itself included."""
         return True
 
+    def has_time(self, steps: int, context: int) -> bool:
+        """Whether there is time for so many tokens more, after `context` positions."""
+        return True
+
     def settle(self, token: int, *, thinking: bool, thought: int, context: int) -> int:
         """The token to take where the model chose `token`, in its thinking or its answer, after `context` positions."""
         return token
@@ -115,6 +119,13 @@ class Keeper(Free):
             return False
         self._step_begun_ns = now_ns
         return True
+
+    def has_time(self, steps: int, context: int) -> bool:
+        if steps <= 0 or self._due_ns == _NEVER:
+            return True
+        last_ns = self._pace.step_ns(context + steps)  # each is allowed by itself, the last one as well
+        before_ns = self._pace.steps_ns(steps - 1, context + 1) if steps > 1 else 0.0
+        return self._clock_ns() + before_ns + last_ns + self._wrap_up_ns <= self._due_ns
 
     def settle(self, token: int, *, thinking: bool, thought: int, context: int) -> int:
         now_ns = self._clock_ns()

@@ -19,6 +19,7 @@ from phiedge.engines.threads import default_threads
 from phiedge.errors import BundleError, ContextLengthError, UsageError
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.embeddings import EmbeddingTable, read_positions
+from phiedge.runtime.forms.grammar import Grammars
 from phiedge.runtime.images import ImageSource, load_images
 from phiedge.runtime.kv_cache import KVCache
 from phiedge.runtime.merge import PictureRows, RowPlan, Rows, TextRows
@@ -53,6 +54,7 @@ class LoadedModel:
         self.tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
         template = ChatTemplate.read(bundle.file(bundle.manifest.chat_template))
         self.prompts = PromptBuilder(template, self.tokenizer, facts)
+        self.grammars = Grammars(self.tokenizer, facts)
 
         threads = default_threads() if threads is None else threads
         engines = open_engines(bundle, backend=backend, threads=threads, capacity=self.context, engine=engine)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from phiedge.runtime.control import Control
 from phiedge.runtime.deadline import FREE, Free
+from phiedge.runtime.forms.grammar import check_room
 from phiedge.runtime.images import listed, measure_images
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.merge import RowPlan, plan_rows
@@ -28,6 +29,7 @@ def prepare(
 ) -> Prepared:
     """Every refusal of a request happens here; one with a budget is admitted before its pictures are decoded."""
     with watch.measure("preprocess"):
+        grammar = None if request.form is None else model.grammars.compile(request.form)
         keeper: Free = FREE
         if control is None or request.budget is None:
             pictures = model.read_pictures(request.images, max_visual_tokens=request.max_visual_tokens)
@@ -50,6 +52,9 @@ def prepare(
             room=room,
             cut_at=model.facts.publisher_max_length if request.truncate_like_publisher else None,
         )
+        if grammar is not None:
+            marks = int(prompt.starts_thinking)  # the end of the thinking
+            check_room(grammar, max_new_tokens=request.max_new_tokens - marks, room=model.context - plan.length - marks)
     return Prepared(prompt=prompt, plan=plan, pictures=pictures, keeper=keeper)
 
 

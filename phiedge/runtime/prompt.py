@@ -24,11 +24,13 @@ Message: TypeAlias = Mapping[str, str]
 class Prompt:
     """Token ids around the pictures: `pieces[i]` stands before picture i, the last piece after all of them.
 
-    `starts_thinking` says that the last control token opens the thinking, so that what follows is thought.
+    `starts_thinking` says that the last control token opens the thinking, so that what follows is thought;
+    `mode_is_set` that it opens or skips it, so that the model has no choice left.
     """
 
     pieces: tuple[tuple[int, ...], ...]
     starts_thinking: bool
+    mode_is_set: bool = False
 
     def __post_init__(self) -> None:
         assert self.pieces
@@ -83,7 +85,12 @@ class PromptBuilder:
         if not any(pieces) and images == 0:
             raise PromptError("the prompt has no tokens")
         last_control = next((token for token in reversed(pieces[-1]) if token in self._tokenizer.control_ids), None)
-        return Prompt(pieces=pieces, starts_thinking=last_control == self._facts.think_token_id)
+        facts = self._facts
+        return Prompt(
+            pieces=pieces,
+            starts_thinking=last_control == facts.think_token_id,
+            mode_is_set=last_control in (facts.think_token_id, facts.nothink_token_id),
+        )
 
     def _mode_mark(self, think: ThinkMode) -> str:
         return {"auto": "", "on": self._tokenizer.think_text, "off": self._tokenizer.nothink_text}[think]

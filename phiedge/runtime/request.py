@@ -6,6 +6,7 @@ from typing import get_args
 
 from phiedge.errors import UsageError
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.sampling import Sampling
@@ -25,6 +26,7 @@ class Request:
     history: Sequence[Message] = ()
     max_visual_tokens: int | None = None
     budget: Budget | None = None
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         if self.think not in get_args(ThinkMode):

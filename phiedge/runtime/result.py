@@ -81,7 +81,8 @@ class Result:
 
     `token_ids` is every token that the model wrote, the stop token included. `thinking` and `answer` have no white
     space at their ends. A result with `finish_reason` "length", "deadline" or "cancelled" holds what there was until
-    then. `plan` and `outcome` are there if the request had a `budget`.
+    then. `plan` and `outcome` are there if the request had a `budget`. `value` is what an answer of a form stands for,
+    None without a form, or if the answer does not have it.
     """
 
     answer: str
@@ -92,6 +93,7 @@ class Result:
     timings_ms: Timings
     backend: str
     precision: str
+    value: Any = None
     budget: Budget | None = None
     plan: Plan | None = None
     outcome: Outcome | None = None

@@ -17,7 +17,9 @@ from phiedge.bundle import Bundle
 from phiedge.engines.interface import RunStoppedError
 from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.choosing import Choosing
 from phiedge.runtime.control import Control
+from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.merge import PictureRows
@@ -117,6 +119,7 @@ class Session:
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
         budget: Budget | None = None,
+        form: Form | None = None,
     ) -> Result:
         """Answer `prompt` about `images` (paths, encoded bytes, PIL images or uint8 arrays [h, w, 3] RGB, in order).
 
@@ -131,9 +134,13 @@ class Session:
         - `max_visual_tokens` is a ceiling for each picture, below the model's own; the picture is then seen smaller.
         - `budget`: limits on its time, in place of the session's own; `Result.plan` and `Result.outcome` say how it
           was decided and how it fared. An answer that its deadline cuts has `finish_reason` "deadline".
+        - `form`: what the answer must look like (`JsonForm`, `ChoiceForm`, `PatternForm`, `BoxForm`, `PointForm`); the
+          thinking before it is free. `Result.value` is what it stands for. Where tokens or time run out it is made to
+          end, so that a cut answer has its form, too.
 
         Raises `InputError` (`ImageError`, `PromptError`, `ContextLengthError`), `BudgetError` for a budget that cannot
-        be met, `UsageError` and `SessionError` (`SessionBusyError`, `SessionClosedError`).
+        be met, `UsageError`, `MissingExtraError` for a form without the library that it needs, and `SessionError`
+        (`SessionBusyError`, `SessionClosedError`).
         """
         events = self.stream(
             prompt,
@@ -148,6 +155,7 @@ class Session:
             history=history,
             max_visual_tokens=max_visual_tokens,
             budget=budget,
+            form=form,
         )
         result = None
         for event in events:
@@ -170,6 +178,7 @@ class Session:
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
         budget: Budget | None = None,
+        form: Form | None = None,
     ) -> Iterator[Event]:
         """Answer like `generate`, giving an `Event` for every token and a last one, "done", with the result.
 
@@ -188,6 +197,7 @@ class Session:
             history=history,
             max_visual_tokens=max_visual_tokens,
             budget=budget or self._budget,
+            form=form,
         )
         return self._events(request)
 
@@ -275,6 +285,9 @@ class Session:
             starts_thinking=prepared.prompt.starts_thinking,
         )
         self._sampler.start(request.sampling)
+        choosing = Choosing(
+            model, request, prepared.prompt, sampler=self._sampler, keeper=keeper, transcript=transcript
+        )
         finish: FinishReason = "cancelled"
         guarded = keeper.watch_ns is not None
         if keeper.watch_ns is not None:
@@ -284,17 +297,12 @@ class Session:
             if logits is None:
                 finish = "cancelled" if self._cancelled else "deadline"
             while logits is not None and not self._cancelled:
-                token = keeper.settle(
-                    self._sampler.choose(logits),
-                    thinking=transcript.thinking,
-                    thought=transcript.tokens("thinking"),
-                    context=model.length,
-                )
+                token = choosing.next(logits)
                 if transcript.count == 0:
                     watch.mark_first_token()
                 yield transcript.add(token)
-                if transcript.stops(token):
-                    finish = "stop"
+                if choosing.ends(token):
+                    finish = choosing.finish("stop")
                     break
                 if transcript.full:
                     finish = "length"
@@ -307,6 +315,8 @@ class Session:
             finish = "deadline" if guarded and control.watchdog.fired and not self._cancelled else "cancelled"
         finally:
             control.watchdog.disarm()
+        for token in choosing.tail(finish):
+            yield transcript.add(token)
         rest = transcript.end()
         if rest is not None:
             yield rest
@@ -315,7 +325,7 @@ class Session:
             watchdog=guarded and control.watchdog.fired,
             first_token_ms=watch.first_token_ms,
         )
-        yield Event(kind="done", result=self._result(transcript, prepared, request, finish, watch, outcome))
+        yield Event(kind="done", result=self._result(transcript, prepared, request, finish, watch, outcome, choosing))
 
     def _read(self, model: LoadedModel, prepared: Prepared, watch: Stopwatch) -> Logits | None:
         """Pictures and prompt into the cache; the logits after them, or None if it was ended before."""
@@ -363,9 +373,11 @@ class Session:
         finish: FinishReason,
         watch: Stopwatch,
         outcome: Outcome | None,
+        choosing: Choosing,
     ) -> Result:
+        answer = transcript.text("answer")
         return Result(
-            answer=transcript.text("answer"),
+            answer=answer,
             thinking=transcript.text("thinking"),
             finish_reason=finish,
             token_ids=transcript.token_ids,
@@ -378,6 +390,7 @@ class Session:
             timings_ms=watch.timings(load_ns=self._load_ns),
             backend=self._backend,
             precision=self._bundle.manifest.precision.name,
+            value=choosing.value(answer),
             budget=request.budget,
             plan=prepared.keeper.plan,
             outcome=outcome,

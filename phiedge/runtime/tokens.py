@@ -42,6 +42,11 @@ class Tokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def described(self) -> str:
+        """The tokenizer as the text of a tokenizer.json, for libraries that read it themselves."""
+        description: str = self._tokenizer.to_str()
+        return description
+
     def text_of(self, token: int) -> str:
         """The tokenizer's own spelling of one token."""
         text: str | None = self._tokenizer.id_to_token(token)

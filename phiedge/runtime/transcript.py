@@ -51,6 +51,11 @@ class Transcript:
         return len(self._ids) == self._capacity
 
     @property
+    def left(self) -> int:
+        """How many tokens can still be taken."""
+        return self._capacity - len(self._ids)
+
+    @property
     def thinking(self) -> bool:
         """Whether what comes next is thought."""
         return self._channel == "thinking"

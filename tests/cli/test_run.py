@@ -55,6 +55,7 @@ def test_an_answer_as_json_has_everything_that_was_promised(
         "timings_ms",
         "backend",
         "precision",
+        "value",
         "budget",
         "plan",
         "outcome",
@@ -261,3 +262,51 @@ def test_budgets_that_make_no_sense_are_usage(
 def test_there_is_nothing_to_explain_without_a_budget(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     message = assert_refused(capsys, "run", tiny_bundle.path, "-p", "hello", "--explain", code=2)
     assert message == "--explain tells how a budget was met, and there is none"
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        (["--choice", "3", "--choice", "several"], str),
+        (["--pattern", "[0-9]{1,2}"], str),
+        (["--box"], list),
+        (["--point"], list),
+    ],
+)
+def test_an_answer_of_a_form_brings_its_value(
+    exported_bundle: Path, picture: Path, capsys: pytest.CaptureFixture[str], form: list[str], expected: type
+) -> None:
+    command = ["run", exported_bundle, "-i", picture, "-p", "How many buttons are there?", "--json", *form]
+    told = tell(capsys, *command)
+    assert told.code == 0
+    assert isinstance(told.json["value"], expected)
+
+
+def test_an_answer_by_a_schema_is_ended_where_its_tokens_are(
+    exported_bundle: Path, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"count": {"type": "integer"}, "note": {"type": "string"}},'
+                      ' "required": ["count", "note"], "additionalProperties": false}')  # fmt: skip
+    command = ["run", exported_bundle, "-i", picture, "-p", "How many?", "--schema", schema, "--max-new-tokens", "40"]
+    told = tell(capsys, *command, "--think", "off", "--json")
+    assert set(told.json["value"]) == {"count", "note"}
+    assert len(told.json["token_ids"]) <= 40
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        (["--box", "--choice", "a"], "two forms"),
+        (["--choice", ""], "empty"),
+        (["--pattern", ""], "regular expression"),
+        (["--pattern", "("], "unclosed group"),
+        (["--schema", "no such file"], "cannot be read"),
+    ],
+)
+def test_a_form_that_is_none_is_refused(
+    exported_bundle: Path, capsys: pytest.CaptureFixture[str], form: list[str], message: str
+) -> None:
+    told = tell(capsys, "run", exported_bundle, "-p", "Where?", *form)
+    assert told.code == 2
+    assert message in told.err

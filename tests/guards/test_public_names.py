@@ -8,11 +8,12 @@ import phiedge
 from phiedge import errors
 
 PUBLIC = {"Budget", "Bundle", "Event", "LatestFrame", "Result", "Session", "__version__"}
+FORMS = {"BoxForm", "ChoiceForm", "JsonForm", "PatternForm", "PointForm"}
 ERRORS = {name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, phiedge.PhiEdgeError)}
 
 
 def test_the_public_names_are_these_and_all_errors() -> None:
-    assert set(phiedge.__all__) == PUBLIC | ERRORS
+    assert set(phiedge.__all__) == PUBLIC | FORMS | ERRORS
     assert phiedge.__all__ == sorted(phiedge.__all__)
 
 

@@ -30,6 +30,7 @@ def test_a_result_becomes_plain_json_with_the_promised_keys() -> None:
         "timings_ms",
         "backend",
         "precision",
+        "value",
         "budget",
         "plan",
         "outcome",

@@ -1,0 +1,76 @@
+"""How one request comes to its next token: by the model's scores, its form, and the keeper of its budget."""
+
+from collections.abc import Iterator
+
+from phiedge.runtime.deadline import Free
+from phiedge.runtime.forms.following import Following
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.prompt import Prompt
+from phiedge.runtime.request import Request
+from phiedge.runtime.result import FinishReason
+from phiedge.runtime.sampling import Logits, Sampler
+from phiedge.runtime.transcript import Transcript
+
+
+class Choosing:
+    """The choices of one request. What is thought is free; the answer keeps to the request's form, if it has one."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        request: Request,
+        prompt: Prompt,
+        *,
+        sampler: Sampler,
+        keeper: Free,
+        transcript: Transcript,
+    ) -> None:
+        self._model, self._sampler, self._keeper, self._transcript = model, sampler, keeper, transcript
+        self._end_think = model.facts.end_think_token_id
+        self._following: Following | None = None
+        if request.form is not None:
+            marks = (model.facts.think_token_id, model.facts.nothink_token_id)
+            grammar = model.grammars.compile(request.form)
+            self._following = Following(grammar, model.grammars, sampler, marks=() if prompt.mode_is_set else marks)
+
+    def next(self, logits: Logits) -> int:
+        """The next token."""
+        transcript, context = self._transcript, self._model.length
+        if self._following is None or transcript.thinking:
+            token = self._thought(self._sampler.choose(logits))
+        else:
+            keeper = self._keeper
+            token = self._following.choose(
+                logits, left=transcript.left, has_time=lambda steps: keeper.has_time(steps, context)
+            )
+        return self._keeper.settle(
+            token, thinking=transcript.thinking, thought=transcript.tokens("thinking"), context=context
+        )
+
+    def ends(self, token: int) -> bool:
+        """Whether the answer ends with `token`, the last one that was written."""
+        return self._transcript.stops(token) or (self._following is not None and self._following.ended)
+
+    def tail(self, finish: FinishReason) -> Iterator[int]:
+        """The tokens that close an answer which was cut, where they say nothing that the model did not."""
+        if self._following is not None and finish in ("deadline", "length") and not self._transcript.thinking:
+            yield from self._following.tail(self._transcript.left)
+
+    def finish(self, finish: FinishReason) -> FinishReason:
+        """How it ended: an answer that was made to end early was cut, though it has its form."""
+        if finish == "stop" and self._following is not None and self._following.closed is not None:
+            return "deadline" if self._following.closed == "time" else "length"
+        return finish
+
+    def value(self, answer: str) -> object:
+        """What the answer stands for, None without a form or if it is not whole."""
+        following = self._following
+        return following.grammar.form.value(answer) if following is not None and following.complete else None
+
+    def _thought(self, token: int) -> int:
+        """A thought, which an answer must follow where one has a form."""
+        following, transcript = self._following, self._transcript
+        if following is None:
+            return token
+        out_of_room = transcript.left <= following.grammar.least_tokens + 1
+        return self._end_think if out_of_room or transcript.stops(token) else token

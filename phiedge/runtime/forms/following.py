@@ -1,0 +1,164 @@
+"""One answer that keeps to a grammar, token by token, and that can be ended at any time.
+
+With every token goes the shortest closing from there (`closing.py`). A token is only taken if the closing after it
+still fits: into the tokens that are left, and, as far as something in it is for the model to choose, into the time that
+is left. Where the likeliest token leads too far, the next likely one is tried, and at last what is shortest. So an
+answer that runs out of room or time turns to its end early enough, and the end itself, where nothing is left to
+choose, costs no run of the model: it is written down.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, Literal
+
+from phiedge.errors import SessionError
+from phiedge.runtime.forms.closing import Closing, ending_of, find_closing
+from phiedge.runtime.forms.grammar import Grammar, Grammars
+from phiedge.runtime.sampling import Logits, Sampler
+
+_TRIES = 8  # likely tokens that may lead too far before the shortest way is taken
+_SEARCH = 2_000  # steps of a search for a closing in the middle of an answer
+_NEVER = float("-inf")
+
+Closed = Literal["time", "tokens"]
+Lack = Literal["time", "tokens", "unknown"]  # unknown: no closing was found, so it is better not to go there
+
+
+class Following:
+    """An answer that follows `grammar`. `marks` are control tokens that may come in place of its first token."""
+
+    def __init__(self, grammar: Grammar, grammars: Grammars, sampler: Sampler, *, marks: Collection[int]) -> None:
+        self.grammar = grammar
+        self.ended = False
+        """Whether nothing can follow."""
+        self.closed: Closed | None = None
+        """What made it end earlier than the model would have."""
+        self._grammars, self._sampler = grammars, sampler
+        self._matcher: Any = grammar.matcher.deep_copy()
+        self._marks = tuple(marks)
+        self._closing = grammar.closing
+        self._closing_tokens: list[int] | None = None  # of the closing, where they were needed
+        self._written = bytearray()
+        self._bytes_matcher: Any = grammar.bytes_matcher.deep_copy()
+        self._followed = 0  # how much of what is written this matcher has taken
+
+    @property
+    def complete(self) -> bool:
+        """Whether what is written has the form."""
+        return bool(self._matcher.is_accepting())
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._written)
+
+    def choose(self, logits: Logits, *, left: int, has_time: Callable[[int], bool]) -> int:
+        """The next token, where `left` may still be written and `has_time` tells for how many steps there is time."""
+        scores = self._grammars.mask.over(logits, self._matcher)
+        for mark in self._marks:
+            if left > self.grammar.least_tokens + len(self._marks):
+                scores[mark] = logits[mark]
+        marks, self._marks = self._marks, ()
+        for attempt in range(_TRIES):
+            if attempt and scores.max() == _NEVER:
+                break
+            token = self._sampler.choose(scores)
+            if token in marks:
+                return token
+            lack = self._take(token, left - 1, has_time)
+            if lack is None:
+                return token
+            if lack != "unknown":
+                self.closed = self.closed or lack
+            scores[token] = _NEVER
+        return self._take_shortest()
+
+    def tail(self, left: int) -> list[int]:
+        """The tokens that end it without a choice, none if there is a choice to make or no room; they are taken."""
+        if self.complete or self._closing.made_up:
+            return []
+        tokens = self._tokens_of(self._closing)
+        if len(tokens) > left or not self._matcher.consume_tokens(tokens):
+            return []
+        return tokens
+
+    def _take(self, token: int, left: int, has_time: Callable[[int], bool]) -> Lack | None:
+        """Take `token` if there is room and time to end after it; say what lacks if it was not taken."""
+        if token in self._grammars.end_ids:
+            self.ended = True
+            return None
+        if not self._matcher.consume_token(token):
+            raise SessionError(
+                f"the grammar refuses token {token} that it allowed: {self._matcher.get_error()}",
+                remedy="simplify the form",
+            )
+        added = self._grammars.bytes_of(token)
+        closing, tokens = self._after(token, added)
+        lack: Lack | None = "unknown" if closing is None else self._lack(closing, tokens, left, has_time)
+        if closing is None or lack is not None:
+            self._matcher.rollback(1)
+            return lack
+        self._written += added
+        self._closing, self._closing_tokens = closing, tokens
+        self.ended = bool(self._matcher.is_stopped())
+        return None
+
+    def _take_shortest(self) -> int:
+        """The first token of the closing, or the stop token where there is nothing to close."""
+        closing, tokens = self._closing, self._tokens_of(self._closing)
+        if not tokens:
+            self.ended = True
+            return self._grammars.end_ids[0]
+        token, *rest = tokens
+        added = self._grammars.bytes_of(token)
+        if not self._matcher.consume_token(token):
+            raise SessionError(f"the grammar refuses its own closing {closing.text!r}", remedy="simplify the form")
+        self._written += added
+        self._closing, self._closing_tokens = closing.rest(len(added)), rest
+        self.ended = bool(self._matcher.is_stopped())
+        return token
+
+    def _after(self, token: int, added: bytes) -> tuple[Closing | None, list[int] | None]:
+        """The closing after `token`, which the matcher has taken, and its tokens if they are known."""
+        closing, tokens = self._closing, self._closing_tokens
+        if added and closing.text.startswith(added):
+            kept = tokens[1:] if tokens and tokens[0] == token else None
+            return closing.rest(len(added)), kept
+        ending = ending_of(closing, self._matcher, self._grammars.spelled(closing.text), self._grammars.end_ids[0])
+        if ending is not None:
+            return ending, None
+        matcher = self._bytes_matcher_after(added)
+        return find_closing(matcher, self.grammar.form.closers, most_steps=_SEARCH, known=closing), None
+
+    def _bytes_matcher_after(self, added: bytes) -> Any:
+        """A matcher over bytes after what is written, and `added`."""
+        self._bytes_matcher.consume_tokens(list(self._written[self._followed :]))
+        self._followed = len(self._written)
+        matcher = self._bytes_matcher.deep_copy()
+        matcher.consume_tokens(list(added))
+        return matcher
+
+    def _lack(
+        self, closing: Closing, tokens: list[int] | None, left: int, has_time: Callable[[int], bool]
+    ) -> Closed | None:
+        """What is lacking for `closing`, if anything. A token has a byte at least, so bytes are mostly enough."""
+        if len(closing.text) > left:
+            known = self._grammars.tokens.tokenize_bytes(closing.text) if tokens is None else tokens
+            if len(known) > left:
+                return "tokens"
+        if closing.made_up and not has_time(closing.made_up) and not has_time(self._steps(closing)):
+            return "time"
+        return None
+
+    def _steps(self, closing: Closing) -> int:
+        """How many tokens of `closing` it takes until nothing is left to choose."""
+        covered = steps = 0
+        for token in self._grammars.tokens.tokenize_bytes(closing.text):
+            if covered >= closing.made_up:
+                break
+            covered += len(self._grammars.bytes_of(token))
+            steps += 1
+        return steps
+
+    def _tokens_of(self, closing: Closing) -> list[int]:
+        if self._closing_tokens is None:
+            self._closing_tokens = list(self._grammars.tokens.tokenize_bytes(closing.text))
+        return self._closing_tokens

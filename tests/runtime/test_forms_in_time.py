@@ -1,0 +1,248 @@
+"""Answers of a form by a deadline, over engines that take logical time: what comes back in time has the form."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from phiedge.bundle import Bundle
+from phiedge.errors import BudgetError, ContextLengthError, UsageError
+from phiedge.runtime import loaded_model
+from phiedge.runtime.budget import Budget
+from phiedge.runtime.control import Control
+from phiedge.runtime.forms.form import BoxForm, ChoiceForm, JsonForm
+from phiedge.runtime.loaded_model import LoadedModel
+from phiedge.runtime.session import Session
+from timed_engines import FILLER, PREFILL_MS, STEP_MS, LogicalClock, TimedEngine, latency_model, timed_engines
+
+QUESTION = "Which button pays?"
+ITEM = JsonForm(
+    {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "count": {"type": "integer"}},
+        "required": ["label", "count"],
+        "additionalProperties": False,
+    }
+)
+
+
+class Asking:
+    """A session over stand-in engines that knows exactly what everything takes."""
+
+    def __init__(self, bundle: Bundle, engine: TimedEngine, clock: LogicalClock) -> None:
+        self.engine, self.clock, self.facts = engine, clock, bundle.manifest.facts
+        self.model = LoadedModel(bundle, max_context=None, threads=1, chunk_tokens=1024)
+        control = Control(bundle, threads=1, clock_ns=clock, latency=latency_model(chunk_tokens=1024))
+        self.session = Session(bundle, self.model, load_ns=0, control=control)
+
+    def ask(self, **options: object) -> object:
+        return self.session.generate(QUESTION, **options)
+
+    def say(self, text: str, *, before: tuple[int, ...] = ()) -> None:
+        """Make the model want to say `text`, after control tokens, and to stop then."""
+        self.engine.say([*before, *self.model.tokenizer.encode(text), self.facts.eos_token_ids[0]])
+
+    @property
+    def prefill_ms(self) -> float:
+        return PREFILL_MS * self.model.prompts.chat(QUESTION, images=0, think="off").text_tokens
+
+
+@pytest.fixture
+def asking(oracle_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
+    facts, clock = oracle_bundle.manifest.facts, LogicalClock()
+    engines, engine = timed_engines(clock, hidden=facts.hidden_size, vocab=facts.vocab_size)
+    monkeypatch.setattr(loaded_model, "open_engines", lambda *_, **__: engines)
+    opened = Asking(oracle_bundle, engine, clock)
+    with opened.session:
+        yield opened
+
+
+def test_an_answer_keeps_to_its_form_and_brings_its_value(asking: Asking) -> None:
+    asking.say('{"label": "PAY", "count": 3}')
+    result = asking.ask(form=ITEM, think="off")
+    assert (result.answer, result.value) == ('{"label": "PAY", "count": 3}', {"label": "PAY", "count": 3})
+    assert result.finish_reason == "stop"
+    assert json.loads(json.dumps(result.as_dict()))["value"] == {"label": "PAY", "count": 3}
+
+
+def test_an_answer_that_can_only_end_costs_no_step_for_the_stop_token(asking: Asking) -> None:
+    asking.say("[0.25, 0.5, 0.75, 1]")
+    result = asking.ask(form=BoxForm(), think="off")
+    assert result.value == (0.25, 0.5, 0.75, 1.0)
+    assert result.token_ids[-1] not in asking.facts.eos_token_ids
+    assert asking.engine.calls.count("step") == len(result.token_ids) - 1
+
+
+def test_what_a_model_wants_to_say_besides_is_left_out(asking: Asking) -> None:
+    asking.say("Sure! It is the green one.")
+    assert asking.ask(form=ChoiceForm(["red", "green"]), think="off").value in ("red", "green")
+
+
+def test_thinking_is_free_and_the_form_begins_after_it(asking: Asking) -> None:
+    thought = "The price is [3]."
+    marks = (asking.facts.end_think_token_id,)
+    asking.engine.say(
+        [*asking.model.tokenizer.encode(thought), *marks, *asking.model.tokenizer.encode("[0, 0.5, 1, 1]")]
+    )
+    result = asking.ask(form=BoxForm(), think="on")
+    assert (result.thinking, result.value) == (thought, (0.0, 0.5, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("mark", ["think_token_id", "nothink_token_id", None])
+def test_the_model_may_still_choose_whether_to_think(asking: Asking, mark: str | None) -> None:
+    facts = asking.facts
+    opening = () if mark is None else (getattr(facts, mark),)
+    closing = (facts.end_think_token_id,) if mark == "think_token_id" else ()
+    asking.say("[1, 1]", before=(*opening, *closing))
+    asking.engine.say([*opening, *closing, *asking.model.tokenizer.encode("[0.5, 1, 1, 1]")])
+    result = asking.ask(form=BoxForm(), think="auto")
+    assert result.value == (0.5, 1.0, 1.0, 1.0)
+    assert result.token_ids[: len(opening)] == opening
+
+
+def test_a_model_that_stops_while_it_thinks_answers_all_the_same(asking: Asking) -> None:
+    asking.engine.say([FILLER, asking.facts.eos_token_ids[0]])
+    result = asking.ask(form=ChoiceForm(["red", "green"]), think="on")
+    assert result.token_ids[1] == asking.facts.end_think_token_id
+    assert result.value in ("red", "green")
+
+
+def test_thinking_leaves_the_tokens_that_the_form_needs(asking: Asking) -> None:
+    result = asking.ask(form=BoxForm(), think="on", max_new_tokens=30)
+    assert len(result.token_ids) <= 30
+    assert result.value is not None
+    assert result.tokens.thinking >= 10
+
+
+@pytest.mark.parametrize(
+    "form", [ITEM, BoxForm(), ChoiceForm(["red", "green", "greenish"])], ids=lambda form: form.name
+)
+def test_whatever_was_promised_comes_back_in_time_and_has_its_form(asking: Asking, form: object) -> None:
+    admitted = 0
+    for steps in range(1, 60, 2):
+        asking.say('{"label": "a very long label that goes on and on and on and on", "count": 1234567890123}')
+        budget = Budget(deadline_ms=asking.prefill_ms + (steps + 0.5) * STEP_MS)
+        try:
+            result = asking.ask(form=form, think="off", budget=budget)
+        except BudgetError:
+            continue
+        admitted += 1
+        assert result.outcome.overrun_ms == 0
+        assert result.value is not None, (steps, result.answer)
+        assert form.value(result.answer) == result.value
+    assert admitted > 5
+
+
+def test_an_answer_that_ran_out_of_time_says_so_and_has_its_form(asking: Asking) -> None:
+    asking.say('{"label": "' + "very " * 50)
+    budget = Budget(deadline_ms=asking.prefill_ms + 60.5 * STEP_MS)
+    result = asking.ask(form=ITEM, think="off", budget=budget)
+    assert (result.finish_reason, result.outcome.stopped_by) == ("deadline", "clock")
+    assert result.value["label"].startswith("very very")
+    assert result.outcome.overrun_ms == 0
+
+
+def test_the_end_of_an_answer_is_written_down_and_not_computed(asking: Asking) -> None:
+    asking.say('{"label": "PAY", "count": ' + "1" * 60)
+    tokens = asking.model.tokenizer.encode('{"label": "PAY", "count": 1')
+    budget = Budget(deadline_ms=asking.prefill_ms + (len(tokens) + 3.5) * STEP_MS, answer_tokens=None)
+    asking.model.grammars.compile(ITEM)
+    result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=10_000), max_new_tokens=len(tokens) + 9)
+    assert result.finish_reason == "length"
+    assert result.value["count"] >= 11
+    assert asking.engine.calls.count("step") < len(result.token_ids)
+    assert budget.deadline_ms is not None
+
+
+def test_a_machine_that_stalls_gives_what_there_is_and_no_value(asking: Asking) -> None:
+    def stalls(past: int) -> None:
+        if asking.engine.calls.count("step") == 4:
+            asking.clock.pass_ms(5000)
+
+    asking.engine.before_step = stalls
+    asking.say('{"label": "PAY", "count": 3}')
+    result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=2000))
+    assert (result.finish_reason, result.value) == ("deadline", None)
+    assert '{"label": "PAY", "count": 3}'.startswith(result.answer)
+    assert result.answer
+
+
+def test_a_machine_that_stalls_where_nothing_is_left_to_say_ends_the_answer(asking: Asking) -> None:
+    text = '{"label": "PAY", "count": 3'
+    count = len(asking.model.tokenizer.encode(text))
+
+    def stalls(past: int) -> None:
+        if asking.engine.calls.count("step") == count - 1:
+            asking.clock.pass_ms(5000)
+
+    asking.engine.before_step = stalls
+    asking.say(text + "456}")
+    result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=2000))
+    assert result.finish_reason == "deadline"
+    assert result.value["label"] == "PAY"
+    assert str(result.value["count"]).startswith("3")
+
+
+def test_the_reserve_covers_the_shortest_answer(asking: Asking) -> None:
+    form = JsonForm({"type": "array", "minItems": 30, "items": {"type": "integer"}})
+    least = asking.model.grammars.compile(form).least_tokens
+    assert least > 32
+    result = asking.ask(form=form, think="on", budget=Budget(deadline_ms=asking.prefill_ms + (least + 9) * STEP_MS))
+    assert result.plan.answer_tokens == least
+    assert len(result.value) >= 30
+    with pytest.raises(UsageError, match=f"answer_tokens 8 are kept for an answer of at least {least}"):
+        asking.ask(form=form, budget=Budget(deadline_ms=9000, answer_tokens=8))
+    with pytest.raises(BudgetError, match="deadline_ms"):
+        asking.ask(form=form, think="off", budget=Budget(deadline_ms=asking.prefill_ms + (least - 5) * STEP_MS))
+
+
+def test_a_form_that_does_not_fit_is_refused_before_anything_is_computed(asking: Asking) -> None:
+    with pytest.raises(UsageError, match="max_new_tokens is 5"):
+        asking.ask(form=BoxForm(), max_new_tokens=5)
+    long = ChoiceForm(["A long way. " * 200 + "End."])
+    with pytest.raises(ContextLengthError, match="the context leaves"):
+        asking.ask(form=long, think="off", max_new_tokens=4000)
+    assert asking.engine.calls == []
+
+
+def test_a_cancelled_answer_has_no_value(asking: Asking) -> None:
+    asking.say('{"label": "PAY", "count": 3}')
+    events = asking.session.stream(QUESTION, form=ITEM, think="off")
+    next(events)
+    asking.session.cancel()
+    *_, done = events
+    assert (done.result.finish_reason, done.result.value) == ("cancelled", None)
+
+
+def test_a_stream_gives_the_end_that_was_written_down(asking: Asking) -> None:
+    asking.say('{"label": "' + "very " * 50)
+    events = list(asking.session.stream(QUESTION, form=ITEM, think="off", max_new_tokens=40))
+    result = events[-1].result
+    assert "".join(event.text for event in events) == result.answer
+    assert [event.token_id for event in events[:-1]] == list(result.token_ids)
+    assert json.loads(result.answer) == result.value
+
+
+def test_a_raw_prompt_can_have_a_form(asking: Asking) -> None:
+    asking.say("[1, 0]")
+    raw = "<|im_start|>user<|im_sep|>Where?<|im_end|><|im_start|>assistant<|im_sep|><|dummy_84|>"
+    asking.engine.say(asking.model.tokenizer.encode("[0, 1, 0, 1]"))
+    result = asking.session.generate(raw, raw=True, form=BoxForm())
+    assert result.value == (0.0, 1.0, 0.0, 1.0)
+
+
+def make_later(asking: Asking, ms: float) -> Callable[[int], None]:
+    return lambda past: asking.clock.pass_ms(ms)
+
+
+def test_slow_tokens_make_the_end_come_earlier(asking: Asking) -> None:
+    budget = Budget(deadline_ms=asking.prefill_ms + 80 * STEP_MS)
+    asking.say('{"label": "' + "very " * 90)
+    quick = asking.ask(form=ITEM, think="off", budget=budget)
+    asking.engine.before_step = make_later(asking, STEP_MS)
+    asking.say('{"label": "' + "very " * 90)
+    slow = asking.ask(form=ITEM, think="off", budget=budget)
+    assert quick.value is not None
+    assert slow.value is not None
+    assert len(slow.answer) < len(quick.answer)
+    assert slow.outcome.overrun_ms == 0
