@@ -1,90 +1,115 @@
 """Whether answers end by their deadlines, how good the latency model is, and what keeping deadlines costs per token.
 
-    python -m benchmarks.deadlines --bundle BUNDLE [--requests 400] [--keep]
+    python -m benchmarks.deadlines --bundle BUNDLE [--conditions idle cpu memory] [--requests 10000] [--keep]
 
-A profile is measured first. Then questions about pictures of the reference model's scenes are asked with deadlines that
-are drawn from 0.3 to 3 times of what such a request takes typically; idle, and beside processes that compute and move
-memory. Refused requests are counted, and come with no answer. An answer is in time if it ended by itself (or by the
-ceiling on its tokens) before its deadline.
+A profile is measured first, on the machine as it is, unless `--profile-seconds 0` takes the one in the bundle. Then
+questions about pictures of the reference model's scenes are asked with deadlines that are drawn from 0.3 to 3 times of
+what such a request takes typically: idle, beside processes that compute, beside processes that move memory. Conditions
+may be measured one at a time; those that are kept on one day are kept together.
+
+Refused requests are counted, and come with no answer. Each is then asked again in the least way and without a budget,
+which tells whether there would have been time. An answer is in time if it ended by itself (or by the ceiling on its
+tokens) before its deadline; it is there if it ended, or has all the tokens that room was kept for.
 """
 
 import argparse
-import multiprocessing
 import os
 import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import phiedge
-from benchmarks.record import add_options, publish, summary
+from benchmarks.neighbours import CONDITIONS, neighbours
+from benchmarks.record import add_options, kept_today, publish, summary
 from phiedge.reference.scenes import draw_scene
 from phiedge.runtime.deadline import Keeper
 from phiedge.runtime.drift import Drift
 from phiedge.runtime.latency_model import LatencyModel
+from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.pace import ProfiledPace
 from phiedge.runtime.plan import Plan
+from phiedge.runtime.profile.identity import identity_here
 from phiedge.runtime.profile.profiling import measure_profile
-from phiedge.runtime.profile.store import write_profile
+from phiedge.runtime.profile.store import Profile, find_profile, write_profile
+from phiedge.runtime.realtime import RealtimePolicy, apply
+from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS
 
+NAME = "deadlines"
 QUESTIONS = ("How many buttons are there?", "What number is on the display?", "Which colour is the button?")
+SIZES = ((256, 224), (224, 160), (256, 256), (192, 192))
 ANSWER_TOKENS, MAX_NEW_TOKENS = 8, 96
-QUANTILES = (0.5, 0.9, 0.99, 0.999)
+QUANTILES = (0.5, 0.99, 0.999)
+SHORTEST, LONGEST = 0.3, 3.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--requests", type=int, default=400, help="in each condition")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of profiling")
+    parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS)
+    parser.add_argument("--requests", type=int, default=10_000, help="in each condition")
+    parser.add_argument("--profile-seconds", type=float, default=60.0, help="0 takes the profile in the bundle")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--on-infeasible", default="degrade", choices=("refuse", "degrade"))
     add_options(parser)
     options = parser.parse_args()
 
     bundle = phiedge.Bundle.open(options.bundle)
-    profile = measure_profile(bundle, threads=options.threads, seconds=options.seconds)
-    write_profile(bundle, profile)
+    profile = _profile(bundle, options)
     settings = {
         "requests": options.requests,
         "answer_tokens": ANSWER_TOKENS,
         "max_new_tokens": MAX_NEW_TOKENS,
         "on_infeasible": options.on_infeasible,
         "precision": bundle.manifest.precision.name,
+        "hygiene": "freeze_garbage",
     }
-    pictures = [np.asarray(draw_scene(seed, size=(256, 224), place="kiosk").picture) for seed in range(12)]
+    results: dict[str, object] = {"profile": _told(profile), "host_us_per_token": _host_us(profile.model)}
+    pictures = [
+        np.asarray(draw_scene(seed, size=SIZES[seed % len(SIZES)], place="kiosk").picture) for seed in range(24)
+    ]
     with phiedge.Session.open(bundle, threads=options.threads) as session:
         typical_ms = _typical_ms(session, pictures)
-        asked = (session, pictures, typical_ms, options)
-        idle = _condition(*asked)
-        with _neighbours(max(1, (os.cpu_count() or 2) // 2)):
-            loaded = _condition(*asked)
-    step_ms = profile.model.one_step(400).usual_ms
-    publish(
-        "deadlines",
-        settings,
-        {
-            "profile": {
-                "seconds": profile.seconds,
-                "load_average": profile.load_average,
-                "median_error": profile.fit.median_error,
-                "p95_error": profile.fit.p95_error,
-                "within": profile.fit.within,
-                "abort_ms": round(profile.model.abort_ms, 2),
-                "quantile": profile.model.quantile,
-            },
-            "typical_ms": round(typical_ms, 2),
-            "step_ms": round(step_ms, 3),
-            "idle": idle,
-            "loaded": loaded,
-            "host_us_per_token": _host_us(profile.model),
-        },
-        keep=options.keep,
-    )
+        results |= {"typical_ms": round(typical_ms, 2), "step_ms": round(profile.model.one_step(400).usual_ms, 3)}
+        apply(RealtimePolicy(freeze_garbage=True))
+        for condition in options.conditions:
+            with neighbours(condition):
+                asked = _Asked(session=session, pictures=pictures, typical_ms=typical_ms, options=options)
+                results[condition] = asked.all()
+    publish(NAME, settings, kept_today(NAME, settings) | results, keep=options.keep)
+
+
+def _profile(bundle: phiedge.Bundle, options: argparse.Namespace) -> Profile:
+    if options.profile_seconds > 0:
+        profile = measure_profile(bundle, threads=options.threads, seconds=options.profile_seconds)
+        write_profile(bundle, profile)
+        return profile
+    model = LoadedModel(bundle, max_context=None, threads=options.threads, chunk_tokens=DEFAULT_CHUNK_TOKENS)
+    found = find_profile(bundle, identity_here(bundle, model, threads=options.threads))
+    if isinstance(found, str):
+        raise SystemExit(f"error: {found}")
+    return found
+
+
+def _told(profile: Profile) -> dict[str, object]:
+    model, fit = profile.model, profile.fit
+    return {
+        "seconds": profile.seconds,
+        "load_average": profile.load_average,
+        "requests": fit.requests,
+        "median_error": fit.median_error,
+        "p95_error": fit.p95_error,
+        "within": fit.within,
+        "joint": round(model.joint, 3),
+        "joint_quantile": model.joint_quantile,
+        "abort_ms": round(model.abort_ms, 2),
+        "quantile": model.quantile,
+    }
 
 
 def _typical_ms(session: phiedge.Session, pictures: Sequence[np.ndarray]) -> float:
@@ -98,52 +123,96 @@ def _typical_ms(session: phiedge.Session, pictures: Sequence[np.ndarray]) -> flo
     return statistics.median(times)
 
 
-def _condition(
-    session: phiedge.Session, pictures: Sequence[np.ndarray], typical_ms: float, options: argparse.Namespace
-) -> dict[str, object]:
-    """All requests of one condition, one after the other."""
-    draw = random.Random(7)
-    overruns: list[float] = []
-    slacks: list[float] = []
-    answered = refused = cut = closed = watched = 0
-    late_refusals: list[float] = []
-    for _ in range(options.requests):
-        deadline_ms = typical_ms * draw.uniform(0.3, 3.0)
+@dataclass(slots=True, kw_only=True)
+class _Asked:
+    """The requests of one condition, one after the other, and what became of them."""
+
+    session: phiedge.Session
+    pictures: Sequence[np.ndarray]
+    typical_ms: float
+    options: argparse.Namespace
+    counts: Counter[str] = field(default_factory=Counter)
+    overruns_ms: list[float] = field(default_factory=list)
+    slacks_ms: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    refusals_ms: list[float] = field(default_factory=list)
+
+    def all(self) -> dict[str, object]:
+        draw = random.Random(7)
+        begun_s = time.perf_counter()
+        for _ in range(self.options.requests):
+            deadline_ms = self.typical_ms * draw.uniform(SHORTEST, LONGEST)
+            self._ask(draw.choice(QUESTIONS), draw.choice(self.pictures), deadline_ms)
+        return self._told() | {"seconds": round(time.perf_counter() - begun_s, 1)}
+
+    def _ask(self, question: str, picture: np.ndarray, deadline_ms: float) -> None:
         budget = phiedge.Budget(
-            deadline_ms=deadline_ms, answer_tokens=ANSWER_TOKENS, on_infeasible=options.on_infeasible
+            deadline_ms=deadline_ms, answer_tokens=ANSWER_TOKENS, on_infeasible=self.options.on_infeasible
         )
         begun_ns = time.perf_counter_ns()
         try:
-            result = session.generate(
-                draw.choice(QUESTIONS), [draw.choice(pictures)], think="on", max_new_tokens=MAX_NEW_TOKENS,
-                budget=budget,
-            )  # fmt: skip
+            result = self.session.generate(
+                question, [picture], think="on", max_new_tokens=MAX_NEW_TOKENS, budget=budget
+            )
         except phiedge.BudgetError:
-            refused += 1
-            late_refusals.append((time.perf_counter_ns() - begun_ns) / 1e6)
-            continue
+            self.refusals_ms.append((time.perf_counter_ns() - begun_ns) / 1e6)
+            self._ask_in_the_least_way(question, picture, deadline_ms)
+            return
         # As the caller sees it: the call itself counts, too.
         late_ms = (time.perf_counter_ns() - begun_ns) / 1e6 - deadline_ms
-        overruns.append(max(0.0, late_ms))
-        slacks.append(max(0.0, -late_ms))
-        answered += result.finish_reason in ("stop", "length") and late_ms <= 0
-        cut += result.finish_reason == "deadline"
-        closed += result.outcome.thinking_closed is not None
-        watched += result.outcome.stopped_by == "watchdog"
-    admitted = options.requests - refused
-    return {
-        "admitted": admitted,
-        "refused": refused,
-        "refusal_ms": summary(late_refusals) if late_refusals else None,
-        "answered_in_time": round(answered / admitted, 4) if admitted else None,
-        "cut": cut,
-        "thinking_closed": closed,
-        "stopped_by_watchdog": watched,
-        "late": sum(overrun > 0 for overrun in overruns),
-        "overrun_ms": _quantiles(overruns) | {"worst": round(max(overruns, default=0.0), 3)},
-        "slack_ms": summary(slacks) if slacks else None,
-        "load_average": round(os.getloadavg()[0], 2),
-    }
+        self.overruns_ms.append(max(0.0, late_ms))
+        self.slacks_ms.append(max(0.0, -late_ms))
+        self._count(result, late_ms)
+
+    def _count(self, result: phiedge.Result, late_ms: float) -> None:
+        ended = result.finish_reason in ("stop", "length") and late_ms <= 0
+        outcome, forecast = result.outcome, result.plan.forecast
+        self.counts.update(
+            answered=ended,
+            there=ended or result.tokens.answer >= ANSWER_TOKENS,
+            cut=result.finish_reason == "deadline",
+            closed=outcome.thinking_closed is not None,
+            watched=outcome.stopped_by == "watchdog",
+            late=late_ms > 0,
+            smaller="visual" in result.plan.given_up,
+            unthought="thinking" in result.plan.given_up,
+        )
+        if result.timings_ms.first_token is not None:
+            spent_ms = result.timings_ms.first_token
+            self.errors.append(abs(forecast.usual_first_token - spent_ms) / spent_ms)
+
+    def _ask_in_the_least_way(self, question: str, picture: np.ndarray, deadline_ms: float) -> None:
+        """As it would have been answered: what degrading may give up is given up, and the room is used."""
+        least = {"think": "off", "max_visual_tokens": self.session.bundle.manifest.facts.min_num_patches}
+        whole = least if self.options.on_infeasible == "degrade" else {"think": "on"}
+        result = self.session.generate(question, [picture], max_new_tokens=ANSWER_TOKENS, **whole)
+        self.counts["time_for_refused"] += result.timings_ms.total <= deadline_ms
+
+    def _told(self) -> dict[str, object]:
+        admitted, counts = len(self.overruns_ms), self.counts
+        refused = self.options.requests - admitted
+        errors = sorted(self.errors)
+        return {
+            "admitted": admitted,
+            "refused": refused,
+            "refused_with_time": counts["time_for_refused"],
+            "refusal_ms": summary(self.refusals_ms) if self.refusals_ms else None,
+            "answered_in_time": round(counts["answered"] / admitted, 4) if admitted else None,
+            "there_in_time": round(counts["there"] / admitted, 4) if admitted else None,
+            "cut": counts["cut"],
+            "made_smaller": counts["smaller"],
+            "thinking_given_up": counts["unthought"],
+            "thinking_closed": counts["closed"],
+            "stopped_by_watchdog": counts["watched"],
+            "late": counts["late"],
+            "overrun_ms": _quantiles(self.overruns_ms) | {"worst": round(max(self.overruns_ms, default=0.0), 3)},
+            "slack_ms": summary(self.slacks_ms) if self.slacks_ms else None,
+            "first_token_error": {
+                "median": round(statistics.median(errors), 4) if errors else None,
+                "p95": round(errors[int(0.95 * len(errors))], 4) if errors else None,
+            },
+            "load_average": round(os.getloadavg()[0], 2),
+        }
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float]:
@@ -176,27 +245,6 @@ def _host_us(model: LatencyModel) -> dict[str, float | int]:
             keeper.settle(5, thinking=True, thought=3, context=context)
         samples.append((time.perf_counter_ns() - begun_ns) / 100 / 1e3)
     return summary(samples)
-
-
-@contextmanager
-def _neighbours(count: int) -> Iterator[None]:
-    """Processes beside that stream through more memory than any cache holds."""
-    processes = [multiprocessing.get_context("spawn").Process(target=_stream, daemon=True) for _ in range(count)]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-
-
-def _stream() -> None:
-    there, here = np.ones(32 << 20, dtype=np.uint64), np.empty(32 << 20, dtype=np.uint64)
-    while True:
-        np.copyto(here, there)
-        np.copyto(there, here)
 
 
 if __name__ == "__main__":

@@ -44,3 +44,12 @@ def latest(name: str) -> dict[str, object] | None:
     """The newest kept result of a benchmark."""
     found = sorted(path for path in RESULTS.glob("????-??-??-*.json") if path.stem[11:] == name)
     return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
+
+
+def kept_today(name: str, settings: Mapping[str, object]) -> dict[str, object]:
+    """What was kept today of a benchmark that is measured in pieces, if its settings were the same; or nothing."""
+    path = RESULTS / f"{datetime.date.today().isoformat()}-{name}.json"
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record["results"] if record["settings"] == settings else {}

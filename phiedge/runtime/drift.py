@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from phiedge.runtime.latency_model import Estimate, LatencyModel
 
 PACE_REQUESTS, SPREAD_REQUESTS = 9, 200
+KNOWN_REQUESTS, LEAST_JOINT = 100, 0.5
+"""So many requests are believed before their profile; but never that less than so much of its excess is enough."""
 PATIENCE = 8
 """So many refusals one after the other, and it is found out whether the machine is still as slow."""
 
@@ -66,6 +68,11 @@ class Drift:
         above = sorted([*self._above, *(seen.above(pace) for seen in newest)])
         return max(0.0, above[-2]) * self._forgotten if len(above) > 1 else 0.0
 
+    def _joint(self, model: LatencyModel) -> float:
+        """Few requests can only tell that the profile is too bold; many also that it is too careful."""
+        known = len(self._above) >= KNOWN_REQUESTS
+        return max(LEAST_JOINT if known else model.joint, self.spread)
+
     def observe(self, spent_ms: float, expected: Estimate) -> None:
         """A request took so long, of which the profile expected that."""
         if expected.usual_ms <= 0:
@@ -87,5 +94,5 @@ class Drift:
     def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
         """The model as the machine is now, and by what factor it was slowed."""
         pace = self.pace
-        wide = replace(model, joint=max(model.joint, self.spread))
+        wide = replace(model, joint=self._joint(model))
         return (wide, 1.0) if pace < _NOTICED else (wide.slowed(pace), pace)

@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
-from phiedge.runtime.drift import PACE_REQUESTS, PATIENCE, Drift
+from phiedge.runtime.drift import KNOWN_REQUESTS, LEAST_JOINT, PACE_REQUESTS, PATIENCE, Drift
 from phiedge.runtime.latency_model import Estimate
 from timed_engines import latency_model
 
@@ -41,6 +43,12 @@ def test_pauses_that_come_again_widen_what_is_allowed() -> None:
     assert drift.pace == 1.0
     assert drift.spread == pytest.approx(4.0)
     assert drift.applied_to(latency_model())[0].joint == pytest.approx(4.0)
+
+
+def test_a_profile_that_is_too_careful_is_found_out_by_many_requests() -> None:
+    careful = replace(latency_model(), joint=5.0)
+    assert seen(*[10.0] * KNOWN_REQUESTS).applied_to(careful)[0].joint == 5.0
+    assert seen(*[10.0] * (KNOWN_REQUESTS + PACE_REQUESTS)).applied_to(careful)[0].joint == LEAST_JOINT
 
 
 def test_what_was_slow_for_all_requests_alike_is_not_spread() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from phiedge.bundle import Bundle
 from phiedge.errors import UsageError
 from phiedge.progress import Progress, silent
+from phiedge.runtime.drift import LEAST_JOINT
 from phiedge.runtime.images import Pixels
 from phiedge.runtime.latency_model import Estimate, LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
@@ -25,7 +26,6 @@ from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 DEFAULT_SECONDS = 60.0
 _SHARES = {"pictures": 0.25, "files": 0.05, "chunks": 0.25, "steps": 0.2}  # what is left is for whole requests
 _LEAST_REQUESTS, _MOST_REQUESTS = 9, 1200
-_LEAST_JOINT = 0.5  # a bound is not taken to be less than half of what its parts say, however quiet it was
 _LONGEST_PROMPT, _MOST_TOKENS = 200, 48  # text tokens, about; and of the answer
 _DISTURBED = 1.5  # times of what most take
 _PICTURED, _THINKING = 0.75, 0.5  # of the requests
@@ -147,7 +147,7 @@ def measure_requests(
 def _bounded(model: LatencyModel, trials: Sequence[_Trial]) -> LatencyModel:
     """The model with what whole requests seldom exceed. That their parts' excesses are independent is not believed."""
     quantile, joint = upper_bound([trial.above for trial in trials])
-    least = _LEAST_JOINT if quantile >= model.quantile else 1.0
+    least = LEAST_JOINT if quantile >= model.quantile else 1.0
     return replace(model, joint=max(least, joint), joint_quantile=quantile)
 
 

@@ -82,12 +82,17 @@ def read_profile(path: Path) -> Profile:
 
 def find_latency_model(bundle: Bundle, model: LoadedModel, *, threads: int | None) -> LatencyModel | str:
     """The latency model of this machine, or why there is none. Raises `BundleError` for one that does not read."""
-    here = identity_here(bundle, model, threads=threads)
+    found = find_profile(bundle, identity_here(bundle, model, threads=threads))
+    return found if isinstance(found, str) else found.model
+
+
+def find_profile(bundle: Bundle, here: Identity) -> Profile | str:
+    """The profile of the machine `here`, or why there is none. Raises `BundleError` for one that does not read."""
     path = _path(bundle, here)
     if path.is_file():
         profile = read_profile(path)
         differences = profile.identity.differences(here)
-        return f"its profile was moved: {differences[0]}" if differences else profile.model
+        return f"its profile was moved: {differences[0]}" if differences else profile
     others = [profile.identity.differences(here) for profile in stored_profiles(bundle)]
     if not others:
         return "the bundle has no latency profile of this machine"
