@@ -3,26 +3,29 @@
     python -m benchmarks.acceptance_error_rates --keep
 
 Devices are simulated at the very limit, where a pass and a fail are both errors, with independent and with clustered
-misses; beside them stands what plain counting would have said. The harness is measured with a requester that does
-nothing.
+misses; beside them stands what plain counting would have said. Others drift while they are measured. The harness is
+measured with a requester that does nothing.
 """
 
 import argparse
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.record import add_options, publish, summary
+from benchmarks.simulated_runs import campaign_of, drifting, fixed_spec, limit_at
 from phiedge.acceptance.budgets import LatencyBudget
 from phiedge.acceptance.campaign import run_campaign
 from phiedge.acceptance.clustered_fail import log_capital_for_clustered_fail
 from phiedge.acceptance.clusters import cluster_trials, start_rate
 from phiedge.acceptance.environment import LinuxWatcher
 from phiedge.acceptance.fixed_plan import fixed_plan
+from phiedge.acceptance.judgement import EXIT_CODES, judge
 from phiedge.acceptance.preconditions import Preconditions
 from phiedge.acceptance.requester import Answered, Requester, Turn
 from phiedge.acceptance.sequential import log_capital_for_fail, log_capital_for_pass
@@ -31,6 +34,7 @@ from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 RATE, ALPHA, REQUESTS, PART = 0.01, 0.05, 3000, 500
 RHOS = (None, 0.3, 0.5, 0.74)
 ENOUGH = math.log(1 / ALPHA)
+DRIFTS, QUANTILE, RUN = (-0.3, -0.14, 0.0, 0.15, 0.3, 0.45, 1.0), 0.9, 103
 
 Bools = npt.NDArray[np.bool_]
 
@@ -112,16 +116,45 @@ def harness_us(requests: int) -> dict[str, dict[str, float | int]]:
     }
 
 
+def drift_verdicts(campaigns: int) -> dict[str, dict[str, dict[str, float]]]:
+    """The share of each verdict on machines that drift, by the drift and by where the limit lies."""
+    found = {}
+    for drift in DRIFTS:
+        limits = {
+            "missed at the limit on average": limit_at(1 - QUANTILE, RUN, drift=drift),
+            "missed at the limit at its slower end": limit_at(1 - QUANTILE, RUN, drift=drift, ends=True),
+            "ten times the latency": 500.0,
+        }
+        found[f"{100 * drift:+.0f} %"] = {name: _verdicts(drift, limit, campaigns) for name, limit in limits.items()}
+    return found
+
+
+def _verdicts(drift: float, limit_ms: float, campaigns: int) -> dict[str, float]:
+    rng = np.random.default_rng(7)
+    spec = fixed_spec(limit_ms=limit_ms, quantile=QUANTILE, allowed_misses=5)
+    runs = (campaign_of(drifting(rng, RUN, drift=drift)) for _ in range(campaigns))
+    count = Counter(judge(spec, run).verdict for run in runs)
+    return {verdict: round(count[verdict] / campaigns, 4) for verdict in EXIT_CODES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--campaigns", type=int, default=10_000)
+    parser.add_argument("--drifting", type=int, default=1000, help="campaigns of each kind on machines that drift")
     parser.add_argument("--requests", type=int, default=2000, help="with which the harness is measured")
     add_options(parser)
     options = parser.parse_args()
-    settings = {"campaigns": options.campaigns, "miss_rate": RATE, "alpha": ALPHA, "requests": REQUESTS}
+    settings = {
+        "campaigns": options.campaigns,
+        "drifting": options.drifting,
+        "miss_rate": RATE,
+        "alpha": ALPHA,
+        "requests": REQUESTS,
+    }
     results = {
         "monte_carlo_error": round(math.sqrt(ALPHA * (1 - ALPHA) / options.campaigns), 4),
         "wrong": error_rates(options.campaigns),
+        "drift": drift_verdicts(options.drifting),
         "harness_us": harness_us(options.requests),
     }
     publish("acceptance-error-rates", settings, results, keep=options.keep)

@@ -7,6 +7,8 @@ from html import escape
 
 WIDTH, HEIGHT = 860, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 14, 36
+_LETTER = 6.5  # what one takes of a line, about
+_STRIP = 84  # the height of one curve of several
 _TICKS = 5
 
 
@@ -16,6 +18,15 @@ class Line:
 
     at: float
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One figure over time; None where it was not told."""
+
+    name: str
+    unit: str
+    values: Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +62,52 @@ def time_series(
     return _chart([*axes.marks, *_limits(axes, limits), *dots], "seconds since the start")
 
 
+def columns(times_s: Sequence[float], curves: Sequence[Curve]) -> str:
+    """Curves of different units, one below the other, on one axis of time."""
+    most = max(max(times_s, default=1.0), 1e-9)
+    marks, top = [], 0.0
+    for curve in curves:
+        marks += _strip(times_s, curve, most, top)
+        top += _STRIP
+    for at in _round_ticks(most):
+        marks.append(f'<text class="x" x="{_across(at, most):.1f}" y="{top + 14:.1f}">{at:g}</text>')
+    marks.append(f'<text class="x" x="{WIDTH / 2}" y="{top + 30:.1f}">seconds since the start</text>')
+    return _svg(marks, top + 36)
+
+
+def _strip(times_s: Sequence[float], curve: Curve, most: float, top: float) -> list[str]:
+    """One curve between `top` and the next, in its own range; a gap where nothing was told."""
+    known = [value for value in curve.values if value is not None]
+    low, high = min(known), max(known)
+    room, middle = max(high - low, 0.02 * abs(high), 1e-9), (high + low) / 2
+
+    def y(value: float) -> float:
+        return top + 24 + (_STRIP - 34) * (0.5 - (value - middle) / room)
+
+    title = ", ".join(part for part in (curve.name, curve.unit) if part)
+    marks = [f'<text class="name" x="{_LEFT}" y="{top + 13:.1f}">{escape(title)}</text>']
+    for bound in dict.fromkeys((high, low)):
+        across = f'x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(bound):.1f}" y2="{y(bound):.1f}"'
+        marks.append(f'<line class="grid" {across}/>')
+        marks.append(f'<text class="y" x="{_LEFT - 8}" y="{y(bound) + 4:.1f}">{bound:.4g}</text>')
+    piece: list[str] = []
+    for at, value in zip(times_s, curve.values, strict=True):
+        if value is None:
+            marks += _joined(piece)
+            piece = []
+        else:
+            piece.append(f"{_across(at, most):.1f},{y(value):.1f}")
+    return marks + _joined(piece)
+
+
+def _joined(points: Sequence[str]) -> list[str]:
+    return [f'<polyline class="data" points="{" ".join(points)}"/>'] if points else []
+
+
+def _across(at: float, most: float) -> float:
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * max(0.0, at) / most
+
+
 def miss_map(missed: Sequence[bool], *, columns: int = 100) -> str:
     """A square for each request, in order, row after row: clusters of misses are seen at once."""
     size = (WIDTH - 2) / columns
@@ -69,8 +126,9 @@ def stacked_bar(parts: Sequence[tuple[str, float]]) -> str:
     for place, (name, value) in enumerate(parts):
         width = (WIDTH - 2) * value / total
         drawn.append(f'<rect class="part{place % 5}" x="{1 + at:.1f}" y="4" width="{width:.1f}" height="26"/>')
-        if width > 90:
-            drawn.append(f'<text class="on" x="{7 + at:.1f}" y="21">{escape(name)} {value:.3g} ms</text>')
+        text = f"{name} {value:.3g} ms"
+        if width > 14 + _LETTER * len(text):
+            drawn.append(f'<text class="on" x="{7 + at:.1f}" y="21">{escape(text)}</text>')
         at += width
     return _svg(drawn, 34)
 

@@ -130,7 +130,7 @@ def accept(
     _write(record, destination, reports)
     if record["ended"] == "interrupted":
         raise KeyboardInterrupt(f"what was measured until then is in {destination}, marked as interrupted")
-    _tell(record, destination, as_json=as_json)
+    _tell(record, destination, checked=sign is not None, as_json=as_json)
 
 
 def _measure(

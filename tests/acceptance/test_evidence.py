@@ -26,14 +26,20 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     clock = FakeClock()
     clock.install(monkeypatch)
 
-    def record(limit_ms: float = 100.0, *broken: str, bundle: Bundle | None = None, requests: int = 2000) -> Any:
+    def record(
+        limit_ms: float = 100.0,
+        *broken: str,
+        bundle: Bundle | None = None,
+        requests: int = 2000,
+        series: dict[str, list[Any]] | None = None,
+    ) -> Any:
         spec = Spec(
             workloads=(Workload(name="<tick> & co", prompt="Hi", arrival=Arrival(kind="closed", pause_ms=5.0)),),
             budgets=(LatencyBudget(workload="*", metric="e2e_ms", limit_ms=limit_ms, quantile=0.9),),
             statistics=Statistics(plan="sequential", max_requests=requests),
         )
         requester = NullRequester(clock, lambda number: 20.0 + number % 7)
-        campaign = run_campaign(spec, requester.open, QuietWatcher(broken=broken))
+        campaign = run_campaign(spec, requester.open, QuietWatcher(broken=broken, series=series))
         read = SpecFile(spec=spec, directory=Path(), sha256="0" * 64)
         return evidence(read, campaign, judge(spec, campaign), bundle=bundle)
 
@@ -111,12 +117,15 @@ def test_every_verdict_is_told_to_ci_and_to_people(
 
 
 def test_the_page_needs_nothing_else_and_its_pictures_are_well_formed(make: Any) -> None:
-    page = html_report(make())
+    series = {"at_s": [0.0, 1.0, 2.0, 3.0], "celsius": [40.0, 44.5, None, 47.0], "gpu_mhz": [1300.0] * 4}
+    page = html_report(make(series=series))
+    assert "hottest sensor, °C" in page
+    assert "GPU clock, MHz" in page
     assert "<script" not in page
     assert set(re.findall(r"https?://[^\"]+", page)) == {"http://www.w3.org/2000/svg"}
     assert "<tick>" not in page
     pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for picture in pictures:
         drawn = Xml.fromstring(picture)
         width, height = (float(value) for value in drawn.get("viewBox", "").split()[2:])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,9 @@ class QuietWatcher:
     broken: tuple[str, ...] = ()
     figures: Figures = field(default_factory=lambda: {"elapsed_s": 1.0})
 
+    series: dict[str, list[Any]] | None = None
+
     def start(self) -> None: ...
 
     def stop(self) -> Watched:
-        return Watched(figures=self.figures, broken=self.broken)
+        return Watched(figures=self.figures, broken=self.broken, series=self.series)
