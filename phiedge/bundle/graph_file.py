@@ -8,7 +8,8 @@ Field numbers: onnx.proto3 of ONNX 1.20 (github.com/onnx/onnx, onnx/onnx.proto3)
 docs/decisions/0821-how-are-graphs-read-on-a-device.md.
 """
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -76,7 +77,7 @@ class Weight:
 class GraphNode:
     """An operator with the names of what it reads and writes ("" where an optional one is left out).
 
-    `integers` are its attributes of one integer; others are not read.
+    `integers` and `floats` are its attributes of one number; others are not read.
     """
 
     name: str
@@ -85,6 +86,7 @@ class GraphNode:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     integers: Mapping[str, int]
+    floats: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,13 +167,18 @@ def _node(message: memoryview) -> GraphNode:
     names: dict[int, list[str]] = {1: [], 2: []}
     words = {3: "", 4: "", 7: ""}
     integers: dict[str, int] = {}
+    floats: dict[str, float] = {}
     for field in fields(message):
         if field[0] in names:
             names[field[0]].append(text(field))
         elif field[0] in words:
             words[field[0]] = text(field)
         elif field[0] == 5:
-            integers.update(_attribute(data(field)))
+            name, value = _attribute(data(field))
+            if isinstance(value, int):
+                integers[name] = value
+            elif value is not None:
+                floats[name] = value
     if not words[4]:
         raise BundleError(f"the node {words[3]!r} has no operator")
     return GraphNode(
@@ -181,16 +188,21 @@ def _node(message: memoryview) -> GraphNode:
         inputs=tuple(names[1]),
         outputs=tuple(names[2]),
         integers=integers,
+        floats=floats,
     )
 
 
-def _attribute(message: memoryview) -> Iterator[tuple[str, int]]:
-    """The attribute, if it is one integer."""
+def _attribute(message: memoryview) -> tuple[str, int | float | None]:
+    """The attribute's name, and its value if that is one number."""
     found = _last(message)
     if found.keys() & {6, 11}:
         raise BundleError("it has graphs inside its graph, which phiedge does not write")
-    if 1 in found and 3 in found:
-        yield text(found[1]), signed(found[3])
+    name = _word(found, 1)
+    if 3 in found:
+        return name, signed(found[3])
+    if 2 in found:
+        return name, float(struct.unpack("<f", data(found[2]))[0])
+    return name, None
 
 
 def _weight(message: memoryview) -> Weight:

@@ -2,6 +2,9 @@
 
 repack.py           the formats by name, and the one function that writes them
   awq.py            int4, unfused: TensorRT Edge-LLM on Orin, vLLM
+  modelopt.py       int4, unfused: TensorRT-LLM's PyTorch backend
+  compressed.py     the whole model under the publisher's names: vLLM
+  trtllm_legacy.py  what `trtllm-build` takes
   text_model.py     the decoder as the Llama that they know
   plain_tensors.py  norms, embeddings, head
   stored.py         a bundle's weights, read back by name

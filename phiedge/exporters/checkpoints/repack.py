@@ -13,10 +13,18 @@ from pathlib import Path
 from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.checkpoints.awq import awq_quantization, awq_tensors
+from phiedge.exporters.checkpoints.compressed import (
+    compressed_quantization,
+    compressed_tensors,
+    preprocessor_config,
+    publisher_config,
+)
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory
+from phiedge.exporters.checkpoints.modelopt import modelopt_quantization, modelopt_tensors
 from phiedge.exporters.checkpoints.tensor_file import TensorOut, needed_bytes, write_tensors
 from phiedge.exporters.checkpoints.text_model import llama_config
 from phiedge.exporters.checkpoints.tokenizer_files import text_files, write_text_files
+from phiedge.exporters.checkpoints.trtllm_legacy import FILE, legacy_config, legacy_tensors
 from phiedge.progress import Progress, silent
 
 _SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the 15B take half of it
@@ -24,16 +32,42 @@ _SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What a format makes of a bundle: its tensors, its `config.json`, and other files of JSON by name."""
+    """What a format makes of a bundle: its tensors, its `config.json`, and other files of JSON by name.
+
+    `single_file` is what the one file of tensors is called where the format knows no shards.
+    """
 
     tensors: list[TensorOut]
     config: Mapping[str, object]
     json_files: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    single_file: str | None = None
 
 
 def _awq(bundle: Bundle) -> Contents:
     config = llama_config(bundle.manifest.facts, dtype="float16")
     return Contents(tensors=awq_tensors(bundle), config=config | {"quantization_config": awq_quantization()})
+
+
+def _modelopt(bundle: Bundle) -> Contents:
+    config = llama_config(bundle.manifest.facts, dtype="float16")
+    flat, nested = modelopt_quantization()
+    return Contents(
+        tensors=modelopt_tensors(bundle),
+        config=config | {"quantization_config": flat},
+        json_files={"hf_quant_config.json": nested},
+    )
+
+
+def _compressed(bundle: Bundle) -> Contents:
+    return Contents(
+        tensors=compressed_tensors(bundle),
+        config=publisher_config(bundle) | {"quantization_config": compressed_quantization(bundle)},
+        json_files={"preprocessor_config.json": preprocessor_config(bundle.manifest.facts)},
+    )
+
+
+def _legacy(bundle: Bundle) -> Contents:
+    return Contents(tensors=legacy_tensors(bundle), config=legacy_config(bundle.manifest.facts), single_file=FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +80,10 @@ class Format:
 
 
 FORMATS = {
-    "awq": Format(readers="TensorRT Edge-LLM, vLLM", placeholder=True, contents=_awq),
+    "awq": Format(readers="TensorRT Edge-LLM on Orin, vLLM", placeholder=True, contents=_awq),
+    "modelopt": Format(readers="TensorRT-LLM, TensorRT Edge-LLM", placeholder=True, contents=_modelopt),
+    "compressed-tensors": Format(readers="vLLM", placeholder=False, contents=_compressed),
+    "trtllm-legacy": Format(readers="trtllm-build up to 1.2", placeholder=True, contents=_legacy),
 }
 
 
@@ -76,11 +113,11 @@ def write_checkpoint(
     contents = chosen.contents(bundle)
     files = text_files(bundle, placeholder=chosen.placeholder)
     config = dict(contents.config)
-    if files.image_token_id is not None:
+    if files.image_token_id is not None and kind != "trtllm-legacy":  # its reader knows no such key
         config["image_token_id"] = files.image_token_id
     with CheckpointDirectory(destination, overwrite=overwrite) as directory:
         directory.require_space(needed_bytes(contents.tensors) + _SMALL_FILES_BYTES)
-        write_tensors(directory.path, contents.tensors, progress)
+        write_tensors(directory.path, contents.tensors, single_file=contents.single_file, progress=progress)
         for name, value in {"config.json": config, **contents.json_files}.items():
             directory.write_json(name, value)
         write_text_files(files, bundle.manifest.facts, directory)

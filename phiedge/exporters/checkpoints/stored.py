@@ -50,7 +50,8 @@ class StoredWeights:
         self._path = bundle.path
         self._graph = graph
         self._signed = bundle.manifest.precision.codes == "signed"
-        self._weights = {weight.name: weight for weight in read_graph(bundle.file(graph)).weights}
+        self._file = read_graph(bundle.file(graph))
+        self._weights = {weight.name: weight for weight in self._file.weights}
 
     def __contains__(self, name: str) -> bool:
         return name in self._weights
@@ -58,6 +59,10 @@ class StoredWeights:
     def names(self) -> tuple[str, ...]:
         """Every weight of the graph, under the name that the graph has it."""
         return tuple(self._weights)
+
+    def attributes(self, name: str) -> set[float]:
+        """Every value that the attribute `name`, a float, has among the graph's nodes."""
+        return {node.floats[name] for node in self._file.nodes if name in node.floats}
 
     def grouped(self, name: str) -> GroupedLinear | None:
         """The linear `name` where it is stored as small integers, otherwise None."""

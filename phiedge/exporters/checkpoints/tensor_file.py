@@ -46,11 +46,17 @@ class TensorOut:
         return TensorOut(name=name, dtype=dtype, shape=values.shape, parts=lambda: (values,))
 
 
-def write_tensors(directory: Path, tensors: Sequence[TensorOut], progress: Progress = silent) -> tuple[str, ...]:
-    """Write `model.safetensors`, or shards and their index, into `directory`; returns the names of the files."""
-    shards = list(_shards(tensors))
+def write_tensors(
+    directory: Path, tensors: Sequence[TensorOut], *, single_file: str | None = None, progress: Progress = silent
+) -> tuple[str, ...]:
+    """Write `model.safetensors`, or shards and their index, into `directory`; returns the names of the files.
+
+    With `single_file` there is one file of that name, however large.
+    """
+    shards = list(_shards(tensors)) if single_file is None else [list(tensors)]
     total_bytes = sum(tensor.size_bytes for tensor in tensors)
-    names = [SINGLE_FILE] if len(shards) == 1 else [_shard_name(n, len(shards)) for n in range(1, len(shards) + 1)]
+    count = len(shards)
+    names = [single_file or SINGLE_FILE] if count == 1 else [_shard_name(n, count) for n in range(1, count + 1)]
     with progress.task("write weights", total_bytes, "B") as advance:
         for name, shard in zip(names, shards, strict=True):
             write_file(directory / name, shard, advance=advance)
