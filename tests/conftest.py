@@ -136,9 +136,10 @@ class Exported:
 
 @pytest.fixture(scope="session")
 def reference_export(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The reference model as `phiedge export` writes it for Jetson Orin; made once for all tests."""
+    """The reference model as `phiedge export` writes it for Jetson Orin, with a checkpoint for vLLM; made once."""
     destination = tmp_path_factory.mktemp("exported") / "bundle"
     command = [sys.executable, "-m", "phiedge", "export", "--target", "orin", "-o", str(destination), "--json"]
+    command += ["--also", "compressed-tensors"]
     finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return Exported(path=destination, told=json.loads(finished.stdout))

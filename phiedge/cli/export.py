@@ -75,6 +75,16 @@ def export(
             show_default=False,
         ),
     ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option(
+            "--also",
+            metavar="LIST",
+            help="Checkpoints for other engines, each beside the bundle: awq, modelopt, compressed-tensors, "
+            "trtllm-legacy.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle that is there.")] = False,
     random_weights: Annotated[
         bool,
@@ -100,6 +110,7 @@ def export(
     """
     find(target)  # a wrong name is told before anything heavy is loaded
     random_seed = _random_seed(random_weights, seed)
+    formats = [] if also is None else [name.strip() for name in also.split(",")]
     _require_memory()
     progress = terminal_progress()
     with progress.task("load", 1, "exporter") as advance:
@@ -118,14 +129,21 @@ def export(
         max_context=max_context,
         overwrite=overwrite,
         random_seed=random_seed,
+        also=formats,
         notice=_notice,
         progress=progress,
     )
     report = json.loads((bundle.path / str(bundle.manifest.quantization)).read_bytes())
     if as_json:
-        emit_json(_summary(bundle, report))
-    else:
-        _show(bundle, report, output)
+        emit_json(_summary(bundle, report) | {"also": [str(_beside(output, kind)) for kind in formats]})
+        return
+    _show(bundle, report, output)
+    for kind in formats:
+        print(f"also written: {_beside(output, kind)}")
+
+
+def _beside(output: Path, kind: str) -> Path:
+    return output.with_name(f"{output.name}.{kind}")
 
 
 def _random_seed(random_weights: bool, seed: int | None) -> int | None:

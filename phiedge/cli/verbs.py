@@ -20,6 +20,7 @@ VERBS = {
     "export": "Turn a checkpoint into a bundle for a device.",
     "run": "Ask a bundle a question, with or without pictures.",
     "build": "Make engines of a bundle, for this machine or for GPUs elsewhere.",
+    "repack": "Write a bundle as a checkpoint that other engines load.",
     "inspect": "Say what is in a bundle: parts, graphs, layers, engines.",
     "verify": "Check a bundle: every byte, and its answers.",
     "bench": "Measure a bundle beside what this machine could do.",

@@ -5,6 +5,7 @@ contents.py          what is written into the bundle, and its manifest
 golden_questions.py  what every bundle is asked when it is made
 comparison.py        two precisions of one model beside each other
 report.py            quantization.json
+repacking.py         checkpoints for other engines, beside a bundle or later
 building.py          an engine, built and tried; it needs neither torch nor ONNX
 building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
 whole_bundle.py      that no engine is made of a damaged bundle
@@ -19,10 +20,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from phiedge.pipeline.building import build
     from phiedge.pipeline.exporting import export
+    from phiedge.pipeline.repacking import repack
 
-__all__ = ["build", "export"]
+__all__ = ["build", "export", "repack"]
 
-_HOMES = {"build": "phiedge.pipeline.building", "export": "phiedge.pipeline.exporting"}
+_HOMES = {
+    "build": "phiedge.pipeline.building",
+    "export": "phiedge.pipeline.exporting",
+    "repack": "phiedge.pipeline.repacking",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -5,7 +5,7 @@ on where it was when the same is asked for again (docs/decisions/0404-how-are-we
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from phiedge.pipeline.calibrating import (
 from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.pipeline.contents import describe, dialects_for, write_contents
 from phiedge.pipeline.golden_questions import golden_questions
+from phiedge.pipeline.repacking import check_also, check_held, write_also
 from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial
 from phiedge.progress import Progress, silent
 from phiedge.runtime.chat_template import ChatTemplate
@@ -50,6 +51,7 @@ def export(
     max_context: int | None = None,
     overwrite: bool = False,
     random_seed: int | None = None,
+    also: Sequence[str] = (),
     notice: Callable[[str], None] = lambda said: None,
     progress: Progress = silent,
 ) -> Bundle:
@@ -59,7 +61,8 @@ def export(
     for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`). An
     existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With `random_seed` the
-    weights are made up, and `model` is a directory that needs no more than a config.json. `notice` is told what a
+    weights are made up, and `model` is a directory that needs no more than a config.json. `also` names
+    checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told what a
     person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
@@ -68,10 +71,12 @@ def export(
     device = find(target)
     # What does not exist is refused before a checkpoint is opened.
     check_calibration(calibration, method, choose_precision(precision, sm=device.sm_number).plan)
+    check_also(also, output, overwrite=overwrite)
     with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
         source.check()
         _check_prompts(source)
         choice = choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths)
+        check_held(also, choice.plan, output)
         if max_context is None:
             max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
         require_fit(
@@ -118,6 +123,7 @@ def export(
         bundle = writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
     if calibrated is not None:
         calibrated.remove()
+    write_also(bundle, also, overwrite=overwrite, progress=progress)
     return bundle
 
 

@@ -15,6 +15,6 @@ directory.py        a directory that is there whole or not at all
 Nothing here needs torch, ONNX or safetensors.
 """
 
-from phiedge.exporters.checkpoints.repack import FORMATS, check_format, write_checkpoint
+from phiedge.exporters.checkpoints.repack import FORMATS, check_format, check_holds, write_checkpoint
 
-__all__ = ["FORMATS", "check_format", "write_checkpoint"]
+__all__ = ["FORMATS", "check_format", "check_holds", "write_checkpoint"]

@@ -12,19 +12,11 @@ from pathlib import Path
 
 from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
 from phiedge.errors import UsageError, nearest
-from phiedge.exporters.checkpoints.awq import awq_quantization, awq_tensors
-from phiedge.exporters.checkpoints.compressed import (
-    compressed_quantization,
-    compressed_tensors,
-    preprocessor_config,
-    publisher_config,
-)
+from phiedge.exporters.checkpoints import awq, compressed, modelopt, trtllm_legacy
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory
-from phiedge.exporters.checkpoints.modelopt import modelopt_quantization, modelopt_tensors
 from phiedge.exporters.checkpoints.tensor_file import TensorOut, needed_bytes, write_tensors
-from phiedge.exporters.checkpoints.text_model import llama_config
+from phiedge.exporters.checkpoints.text_model import check_int4, llama_config
 from phiedge.exporters.checkpoints.tokenizer_files import text_files, write_text_files
-from phiedge.exporters.checkpoints.trtllm_legacy import FILE, legacy_config, legacy_tensors
 from phiedge.progress import Progress, silent
 
 _SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the 15B take half of it
@@ -45,14 +37,14 @@ class Contents:
 
 def _awq(bundle: Bundle) -> Contents:
     config = llama_config(bundle.manifest.facts, dtype="float16")
-    return Contents(tensors=awq_tensors(bundle), config=config | {"quantization_config": awq_quantization()})
+    return Contents(tensors=awq.awq_tensors(bundle), config=config | {"quantization_config": awq.awq_quantization()})
 
 
 def _modelopt(bundle: Bundle) -> Contents:
     config = llama_config(bundle.manifest.facts, dtype="float16")
-    flat, nested = modelopt_quantization()
+    flat, nested = modelopt.modelopt_quantization()
     return Contents(
-        tensors=modelopt_tensors(bundle),
+        tensors=modelopt.modelopt_tensors(bundle),
         config=config | {"quantization_config": flat},
         json_files={"hf_quant_config.json": nested},
     )
@@ -60,30 +52,40 @@ def _modelopt(bundle: Bundle) -> Contents:
 
 def _compressed(bundle: Bundle) -> Contents:
     return Contents(
-        tensors=compressed_tensors(bundle),
-        config=publisher_config(bundle) | {"quantization_config": compressed_quantization(bundle)},
-        json_files={"preprocessor_config.json": preprocessor_config(bundle.manifest.facts)},
+        tensors=compressed.compressed_tensors(bundle),
+        config=compressed.publisher_config(bundle)
+        | {"quantization_config": compressed.compressed_quantization(bundle)},
+        json_files={"preprocessor_config.json": compressed.preprocessor_config(bundle.manifest.facts)},
     )
 
 
 def _legacy(bundle: Bundle) -> Contents:
-    return Contents(tensors=legacy_tensors(bundle), config=legacy_config(bundle.manifest.facts), single_file=FILE)
+    return Contents(
+        tensors=trtllm_legacy.legacy_tensors(bundle),
+        config=trtllm_legacy.legacy_config(bundle.manifest.facts),
+        single_file=trtllm_legacy.FILE,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format: who reads it, whether its tokenizer needs a token for pictures, and what it makes of a bundle."""
+    """A format: who reads it, with which sizes of groups, whether they need a token for pictures, and what is made."""
 
     readers: str
+    groups: tuple[int, ...]
     placeholder: bool
     contents: Callable[[Bundle], Contents]
 
 
 FORMATS = {
-    "awq": Format(readers="TensorRT Edge-LLM on Orin, vLLM", placeholder=True, contents=_awq),
-    "modelopt": Format(readers="TensorRT-LLM, TensorRT Edge-LLM", placeholder=True, contents=_modelopt),
-    "compressed-tensors": Format(readers="vLLM", placeholder=False, contents=_compressed),
-    "trtllm-legacy": Format(readers="trtllm-build up to 1.2", placeholder=True, contents=_legacy),
+    "awq": Format(readers="TensorRT Edge-LLM on Orin, vLLM", groups=awq.GROUPS, placeholder=True, contents=_awq),
+    "modelopt": Format(
+        readers="TensorRT-LLM, TensorRT Edge-LLM", groups=modelopt.GROUPS, placeholder=True, contents=_modelopt
+    ),
+    "compressed-tensors": Format(readers="vLLM", groups=compressed.GROUPS, placeholder=False, contents=_compressed),
+    "trtllm-legacy": Format(
+        readers="trtllm-build up to 1.2", groups=trtllm_legacy.GROUPS, placeholder=True, contents=_legacy
+    ),
 }
 
 
@@ -92,6 +94,12 @@ def check_format(kind: str) -> None:
     if kind not in FORMATS:
         close = nearest(kind, FORMATS) or list(FORMATS)
         raise UsageError(f"there is no checkpoint format {kind!r}", remedy=f"use {' or '.join(close)}")
+
+
+def check_holds(kind: str, *, decoder: str, group_size: int | None, where: str) -> None:
+    """See that the format `kind` holds such a decoder, before it is made. Raises `FormatError`, `UsageError`."""
+    check_format(kind)
+    check_int4(decoder, group_size, kind, groups=FORMATS[kind].groups, where=where)
 
 
 def write_checkpoint(

@@ -85,18 +85,8 @@ def decoder_weights(bundle: Bundle) -> StoredWeights:
 def require_int4(bundle: Bundle, weights: StoredWeights, what: str, *, groups: tuple[int, ...]) -> int:
     """The group size of a bundle whose layers are int4 throughout, in one of `groups`. Raises `FormatError`."""
     precision = bundle.manifest.precision
-    if precision.decoder != "int4" or precision.group_size is None:
-        raise FormatError(
-            f"{what} holds int4 weights, the decoder of {bundle.path} is {precision.decoder}",
-            remedy="export with --precision int4, or choose a format for these weights",
-        )
-    if precision.group_size not in groups:
-        wanted = " or ".join(map(str, groups))
-        raise FormatError(
-            f"{what} is read in groups of {wanted} weights, {bundle.path} has groups of {precision.group_size}: "
-            "its readers would misread them",
-            remedy="export for a device with a GPU, such as --target orin, which has groups of 128",
-        )
+    check_int4(precision.decoder, precision.group_size, what, groups=groups, where=str(bundle.path))
+    assert precision.group_size is not None
     for layer in range(bundle.manifest.facts.num_layers):
         for part in parts_of_layer(bundle.manifest.facts, layer):
             found = weights.grouped(part.stored)
@@ -106,6 +96,22 @@ def require_int4(bundle: Bundle, weights: StoredWeights, what: str, *, groups: t
                     remedy="export without mixed precision for this format",
                 )
     return precision.group_size
+
+
+def check_int4(decoder: str, group_size: int | None, what: str, *, groups: tuple[int, ...], where: str) -> None:
+    """See that the format `what` holds weights of this type in groups of this size. Raises `FormatError`."""
+    if decoder != "int4" or group_size is None:
+        raise FormatError(
+            f"{what} holds int4 weights, the decoder of {where} is {decoder}",
+            remedy="export with --precision int4, or choose a format for these weights",
+        )
+    if group_size not in groups:
+        wanted = " or ".join(map(str, groups))
+        raise FormatError(
+            f"{what} is read in groups of {wanted} weights, {where} has groups of {group_size}: its readers would "
+            "misread them",
+            remedy="export for a device with a GPU, such as --target orin, which has groups of 128",
+        )
 
 
 def _told(found: GroupedLinear | None) -> str:

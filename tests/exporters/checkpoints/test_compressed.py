@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
-from transformers import CompressedTensorsConfig, Phi3Config, Phi3ForCausalLM
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from phiedge.bundle import Bundle
 from phiedge.exporters.checkpoints import write_checkpoint
@@ -33,7 +33,7 @@ def text_config(checkpoint: Path) -> Phi3Config:
 def loaded(checkpoint: Path) -> Any:
     said = json.loads((checkpoint / "config.json").read_text())["quantization_config"]
     config = text_config(checkpoint)
-    config.quantization_config = CompressedTensorsConfig(**{k: v for k, v in said.items() if k != "quant_method"})
+    config.quantization_config = said
     return Phi3ForCausalLM.from_pretrained(checkpoint, config=config, dtype=torch.float32).eval()
 
 
