@@ -6,7 +6,7 @@ What does not fit as it was asked is refused with the numbers, or made to fit by
 little of it as will do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from phiedge.bundle import ModelFacts
@@ -17,6 +17,7 @@ from phiedge.runtime.latency_model import NOTHING, Estimate, LatencyModel
 from phiedge.runtime.plan import Forecast, Plan
 from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
 from phiedge.runtime.prompt import ThinkMode
+from phiedge.runtime.reuse import NOTHING_KEPT, Kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,8 @@ class Asked:
     """A request as far as its time is concerned.
 
     `closing_tokens` is what closing a thinking takes; `known_grids` need no new positions; `spent_ms` has passed since
-    the call. `form_tokens` is what the shortest answer of a form takes.
+    the call. `form_tokens` is what the shortest answer of a form takes. `kept` tells what is there
+    from requests before, with pictures on these grids.
     """
 
     facts: ModelFacts
@@ -38,6 +40,7 @@ class Asked:
     known_grids: frozenset[Grid]
     spent_ms: float
     form_tokens: int = 0
+    kept: Callable[[tuple[Grid, ...]], Kept] = lambda grids: NOTHING_KEPT
 
     def answer_room(self, budget: Budget) -> int:
         """The tokens that are kept for the answer."""
@@ -163,8 +166,11 @@ def _candidate(
     given_up: tuple[Sacrifice, ...],
 ) -> _Candidate:
     grids = asked.grids(cap)
+    kept = asked.kept(grids)
     preprocess, vision = model.around(), NOTHING
-    for picture, grid in zip(asked.pictures, grids, strict=True):
+    for place, (picture, grid) in enumerate(zip(asked.pictures, grids, strict=True)):
+        if place in kept.pictures:
+            continue
         preprocess += model.picture(
             pixels=picture.width * picture.height,
             patches=grid.tokens,
@@ -175,7 +181,7 @@ def _candidate(
     rows = asked.text_tokens + sum(grid.tokens for grid in grids)
     answer_tokens = asked.answer_room(budget)
     closing_tokens = 0 if think == "off" else asked.closing_tokens + (budget.min_think_tokens or 0)
-    first, chunk_tokens = min(rows + 1, asked.context), model.best_chunk(rows)
+    first, chunk_tokens = min(rows + 1, asked.context), model.best_chunk(rows - kept.rows)
     return _Candidate(
         cap=cap,
         grids=grids,
@@ -186,7 +192,7 @@ def _candidate(
         answer_tokens=answer_tokens,
         preprocess=preprocess,
         vision=vision,
-        prefill=model.prefill(rows, chunk_tokens=chunk_tokens),
+        prefill=model.prefill(rows, past=kept.rows, chunk_tokens=chunk_tokens),
         closing=model.steps(closing_tokens, first),
         answer=model.steps(answer_tokens, first + closing_tokens),
         slowest_token_ms=model.one_step(first + closing_tokens + answer_tokens).high_ms,

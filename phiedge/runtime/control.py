@@ -13,9 +13,11 @@ from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.pace import ObservedPace, ProfiledPace
 from phiedge.runtime.plan import Plan
+from phiedge.runtime.preprocess import Grid
 from phiedge.runtime.profile.store import find_latency_model
 from phiedge.runtime.prompt import Prompt
 from phiedge.runtime.request import Request
+from phiedge.runtime.reuse import NOTHING_KEPT, Kept
 from phiedge.runtime.watchdog import Watchdog
 
 
@@ -57,8 +59,9 @@ class Control:
         prompt: Prompt,
         pictures: Sequence[PictureSize],
         begun_ns: int,
+        kept: Callable[[tuple[Grid, ...]], Kept] = lambda grids: NOTHING_KEPT,
     ) -> Keeper:
-        """Admit a request and give its keeper. Raises `BudgetError`."""
+        """Admit a request and give its keeper. `kept` is as of `Asked`. Raises `BudgetError`."""
         self.prepare(model)
         assert self._pace is not None
         closing, extending = _steering(model, budget)
@@ -73,6 +76,7 @@ class Control:
             closing_tokens=len(closing),
             known_grids=model.known_grids,
             form_tokens=_form_tokens(model, request, budget),
+            kept=kept,
             spent_ms=(self.clock_ns() - begun_ns) / 1e6,
         )
         return Keeper(

@@ -29,8 +29,8 @@ class Free:
         """When the watchdog shall end what runs, for the request to end by its deadline; None without one."""
         return None
 
-    def allows_picture(self, patches: int, rows: int) -> bool:
-        """Whether a picture may be encoded, with `rows` to compute after it."""
+    def allows_picture(self, patches: int, rows: int, *, past: int = 0) -> bool:
+        """Whether a picture may be encoded, with the rows from `past` to `rows` to compute after it."""
         return True
 
     def allows_chunk(self, start: int, rows: int) -> bool:
@@ -102,10 +102,10 @@ class Keeper(Free):
     def watch_ns(self) -> int | None:
         return None if self._due_ns == _NEVER else int(self._due_ns - self._stopping_ns)
 
-    def allows_picture(self, patches: int, rows: int) -> bool:
+    def allows_picture(self, patches: int, rows: int, *, past: int = 0) -> bool:
         if self._model is None:
             return self._left_ns() > 0
-        usual = self._model.encoding(patches) + self._model.prefill(rows)
+        usual = self._model.encoding(patches) + self._model.prefill(rows, past=past)
         return self._left_ns() > 1e6 * usual.usual_ms
 
     def allows_chunk(self, start: int, rows: int) -> bool:

@@ -50,7 +50,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 def load_images(sources: Iterable[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[Pixels]:
     """Read every picture of a request, in order. Raises `ImageError` naming the place of the one that does not work."""
     return [
-        _at_place(place, partial(load_image, source, max_pixels=max_pixels))
+        naming_place(place, partial(load_image, source, max_pixels=max_pixels))
         for place, source in enumerate(listed(sources), start=1)
     ]
 
@@ -65,7 +65,17 @@ def listed(sources: Iterable[ImageSource]) -> list[ImageSource]:
     return list(sources)
 
 
-def _at_place(place: int, read: Callable[[], T]) -> T:
+def read_files(sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[ImageSource]:
+    """The pictures of a request, with the contents of files in place of their paths. Raises `ImageError`."""
+
+    def contents(source: ImageSource) -> ImageSource:
+        return _read_file(Path(source), max_pixels) if isinstance(source, str | os.PathLike) else source
+
+    return [naming_place(place, partial(contents, source)) for place, source in enumerate(sources, start=1)]
+
+
+def naming_place(place: int, read: Callable[[], T]) -> T:
+    """What `read` gives; an `ImageError` then names the place of the picture."""
     try:
         return read()
     except ImageError as error:
@@ -102,7 +112,7 @@ class PictureSize:
 
 def measure_images(sources: Sequence[ImageSource], *, max_pixels: int = MAX_PIXELS) -> list[PictureSize]:
     """The sizes of all pictures, without decoding one. Raises `ImageError` for what can be seen without it."""
-    return [_at_place(place, partial(_measure, source, max_pixels)) for place, source in enumerate(sources, start=1)]
+    return [naming_place(place, partial(_measure, source, max_pixels)) for place, source in enumerate(sources, start=1)]
 
 
 def _measure(source: ImageSource, max_pixels: int) -> PictureSize:

@@ -27,6 +27,11 @@ class KVCache:
         assert 0 < positions <= self._capacity - self._length
         self._length += positions
 
+    def rewind(self, length: int) -> None:
+        """Forget every position from `length` on."""
+        assert 0 <= length <= self._length
+        self._length = length
+
     def clear(self) -> None:
         """Forget every position."""
         self._length = 0

@@ -26,6 +26,7 @@ from phiedge.runtime.merge import PictureRows, RowPlan, Rows, TextRows
 from phiedge.runtime.positions import PositionTable
 from phiedge.runtime.preprocess import Grid, PatchBudget, Patchifier, Picture, fit_picture
 from phiedge.runtime.prompt import PromptBuilder
+from phiedge.runtime.reuse import Memory, PictureKey, RowIds
 from phiedge.runtime.sampling import Logits
 from phiedge.runtime.stopwatch import Stopwatch
 from phiedge.runtime.tokens import Tokenizer
@@ -35,6 +36,7 @@ class LoadedModel:
     """Everything that one session owns. Opening it allocates; running it does not, but for what a picture needs.
 
     `backend` is the name of the backend that computes. `engine` is one that is being built and shall be tried.
+    `reuse_bytes` is what features of pictures may take that are kept between requests; with None nothing is kept.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class LoadedModel:
         max_context: int | None,
         threads: int | None,
         chunk_tokens: int,
+        reuse_bytes: int | None = None,
         backend: str | None = None,
         engine: BuiltEngine | None = None,
     ) -> None:
@@ -63,6 +66,7 @@ class LoadedModel:
         self.activations = str(engines.decoder.input_dtype)
         self._vision, self._decoder = engines.vision, engines.decoder
         self._cache = KVCache(self.context)
+        self.memory = None if reuse_bytes is None else Memory(self.context, reuse_bytes)
         self.position_bytes = self._decoder.cache_bytes // self._decoder.capacity  # which may be above the context
         self.step_run_ns = 0  # how long the engine's library computed in the last step
 
@@ -79,19 +83,37 @@ class LoadedModel:
         budget = PatchBudget.from_facts(self.facts, cap=max_visual_tokens)
         return [fit_picture(pixels, budget) for pixels in load_images(sources)]
 
-    def write_rows(self, plan: RowPlan, pictures: Sequence[Picture], watch: Stopwatch) -> None:
+    def write_rows(self, plan: RowPlan, pictures: Sequence[Picture | None], watch: Stopwatch) -> None:
         """Fill the decoder's input rows: embeddings for text, vision features for pictures."""
         for part in plan.rows:
             self.write_part(part, pictures, watch)
 
-    def write_part(self, part: Rows, pictures: Sequence[Picture], watch: Stopwatch) -> None:
-        """Fill the input rows of one part of a plan."""
+    def write_part(
+        self,
+        part: Rows,
+        pictures: Sequence[Picture | None],
+        watch: Stopwatch,
+        *,
+        keys: Sequence[PictureKey] = (),
+    ) -> None:
+        """Fill the input rows of one part of a plan.
+
+        `keys` say what the pictures are, for features that are kept; one that is not there has kept features.
+        """
         out = self._rows[part.start : part.start + part.count]
         if isinstance(part, TextRows):
             with watch.measure("preprocess"):
                 self._embeddings.copy_rows(part.tokens, out)
-        else:
-            self._encode_picture(part, pictures[part.picture], out, watch)
+            return
+        kept = self.memory.features(keys[part.picture]) if self.memory is not None and keys else None
+        if kept is not None:
+            out[:] = kept[: part.count]
+            return
+        picture = pictures[part.picture]
+        assert picture is not None
+        self._encode_picture(part, picture, out, watch)
+        if self.memory is not None and keys and part.count == part.whole:
+            self.memory.keep_features(keys[part.picture], out)
 
     @property
     def known_grids(self) -> frozenset[Grid]:
@@ -106,11 +128,18 @@ class LoadedModel:
         *_, logits = self.prefill_chunks(length)
         return logits
 
-    def prefill_chunks(self, length: int, *, chunk_tokens: int | None = None) -> Iterator[Logits]:
-        """The same as `prefill`, chunk by chunk: the next one runs when the next logits are asked for."""
+    def prefill_chunks(
+        self, length: int, *, chunk_tokens: int | None = None, past: int = 0, row_ids: RowIds | None = None
+    ) -> Iterator[Logits]:
+        """The same as `prefill`, chunk by chunk: the next one runs when the next logits are asked for.
+
+        The first `past` rows are in the cache already. `row_ids` say what stands in all rows, for the next request.
+        """
         most = chunk_tokens or self.chunk_tokens
-        self._cache.clear()
-        for start in range(0, length, most):
+        self._cache.rewind(past)
+        if self.memory is not None:
+            self.memory.forget_rows() if row_ids is None else self.memory.hold(0, row_ids)
+        for start in range(past, length, most):
             count = min(most, length - start)
             logits = self.run_chunk(start, count)
             self._cache.commit(count)
@@ -124,6 +153,8 @@ class LoadedModel:
     def step(self, token: int) -> Logits:
         """Run one more token; returns the logits after it, in the array that the next step overwrites."""
         self._next_row.write(token)
+        if self.memory is not None:
+            self.memory.hold_token(self._cache.length, token)
         logits: Logits = self._decoder.step(past=self._cache.length)
         self.step_run_ns = self._decoder.run_ns
         self._cache.commit(1)
@@ -137,9 +168,16 @@ class LoadedModel:
     def seek(self, length: int) -> None:
         """Count the first `length` positions of the cache as computed, whatever they hold: for measuring there."""
         self._decoder.assume(length)
+        if self.memory is not None:
+            self.memory.forget_rows()
         self._cache.clear()
         if length:
             self._cache.commit(length)
+
+    def forget(self) -> None:
+        """Take nothing that is in the cache for known."""
+        if self.memory is not None:
+            self.memory.forget_rows()
 
     def stop(self) -> None:
         """End an engine run in progress and every later one, until `rearm`; callable from any thread."""

@@ -27,6 +27,7 @@ from phiedge.runtime.preparing import Prepared, prepare
 from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.request import Request
 from phiedge.runtime.result import Event, FinishReason, Outcome, Result, TokenCounts
+from phiedge.runtime.reuse import DEFAULT_REUSE_BYTES
 from phiedge.runtime.sampling import Logits, Sampler, Sampling
 from phiedge.runtime.stopwatch import Stopwatch
 from phiedge.runtime.transcript import Transcript
@@ -72,19 +73,29 @@ class Session:
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
         backend: str | None = None,
         budget: Budget | None = None,
+        reuse: bool = False,
+        reuse_bytes: int = DEFAULT_REUSE_BYTES,
     ) -> "Session":
         """Open the bundle at `path`, or one that is open already, and allocate everything.
 
         `max_context` is the number of positions for prompt, pictures and answer together, by default all that the
         bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
         prompt is computed `chunk_tokens` at a time. `backend` names what computes (`phiedge.engines.backends`), by
-        default what suits the bundle's target. `budget` holds for every request that brings none of its own. Raises
-        `BundleError`, `ContextLengthError`, `UsageError`, `SessionError`.
+        default what suits the bundle's target. `budget` holds for every request that brings none of its own.
+
+        With `reuse`, what a request has in common with the one before it (its history, the same pictures) is not
+        computed again, and features of pictures are kept up to `reuse_bytes`; answers may then differ by rounding.
+        Raises `BundleError`, `ContextLengthError`, `UsageError`, `SessionError`.
         """
         begun_ns = time.perf_counter_ns()
         bundle = path if isinstance(path, Bundle) else Bundle.open(path)
         model = LoadedModel(
-            bundle, max_context=max_context, threads=threads, chunk_tokens=chunk_tokens, backend=backend
+            bundle,
+            max_context=max_context,
+            threads=threads,
+            chunk_tokens=chunk_tokens,
+            backend=backend,
+            reuse_bytes=reuse_bytes if reuse else None,
         )
         control = Control(bundle, threads=threads, clock_ns=time.perf_counter_ns)
         return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns, budget=budget, control=control)
@@ -276,7 +287,7 @@ class Session:
 
     def _answer(self, model: LoadedModel, request: Request) -> Iterator[Event]:
         control, watch = self._control, Stopwatch(self._control.clock_ns)
-        prepared = prepare(model, request, watch, room=1, control=control)
+        prepared = prepare(model, request, watch, room=1, control=control, reuse=True)
         plan, keeper = prepared.plan, prepared.keeper
         transcript = Transcript(
             model.tokenizer,
@@ -311,6 +322,9 @@ class Session:
                     finish = "deadline"
                     break
                 logits = model.step(token)
+        except SessionError:
+            model.forget()  # rows of which one is no number
+            raise
         except RunStoppedError:
             finish = "deadline" if guarded and control.watchdog.fired and not self._cancelled else "cancelled"
         finally:
@@ -329,16 +343,22 @@ class Session:
 
     def _read(self, model: LoadedModel, prepared: Prepared, watch: Stopwatch) -> Logits | None:
         """Pictures and prompt into the cache; the logits after them, or None if it was ended before."""
-        plan, keeper = prepared.plan, prepared.keeper
+        plan, keeper, past = prepared.plan, prepared.keeper, prepared.kept.rows
         for part in plan.rows:
-            if isinstance(part, PictureRows) and not keeper.allows_picture(part.whole, plan.length):
+            if part.start + part.count <= past:
+                continue
+            if (
+                isinstance(part, PictureRows)
+                and part.picture not in prepared.kept.pictures
+                and not keeper.allows_picture(part.whole, plan.length, past=past)
+            ):
                 return None
-            model.write_part(part, prepared.pictures, watch)
+            model.write_part(part, prepared.pictures, watch, keys=prepared.keys)
         logits = None
         with watch.measure("prefill"):
             chunk_tokens = model.chunk_tokens if keeper.plan is None else keeper.plan.chunk_tokens
-            chunks = model.prefill_chunks(plan.length, chunk_tokens=chunk_tokens)
-            for start in range(0, plan.length, chunk_tokens):
+            chunks = model.prefill_chunks(plan.length, chunk_tokens=chunk_tokens, past=past, row_ids=prepared.row_ids)
+            for start in range(past, plan.length, chunk_tokens):
                 if self._cancelled or not keeper.allows_chunk(start, plan.length):
                     return None
                 logits = next(chunks)
@@ -386,6 +406,7 @@ class Session:
                 visual=prepared.plan.visual_tokens,
                 thinking=transcript.tokens("thinking"),
                 answer=transcript.tokens("answer"),
+                reused=prepared.kept.rows,
             ),
             timings_ms=watch.timings(load_ns=self._load_ns),
             backend=self._backend,
