@@ -270,10 +270,10 @@ def test_cancel_before_the_first_token_ends_without_one(session, oracle, monkeyp
     entered, cancelled = threading.Event(), threading.Event()
     original = getattr(session._model, stage)
 
-    def held_up(*arguments: object) -> object:
+    def held_up(*arguments: object, **options: object) -> object:
         entered.set()
         assert cancelled.wait(30)
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(session._model, stage, held_up)
     results = []
