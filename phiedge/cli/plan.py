@@ -22,6 +22,7 @@ from phiedge.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
     from phiedge.devices.planning.time import Speeds
+    from phiedge.runtime.profile.foreseeing import Foreseen
 
 app = verb_app()
 
@@ -106,11 +107,15 @@ def plan(
     reach, from the least to the most that this evidence lets one expect. No engine of phiedge was measured on these
     devices yet. The exit code is 0 even where nothing fits: it is an answer.
 
+    A bundle with a latency profile (`phiedge profile`) is planned by that, too: what its times seldom exceed, which
+    deadlines a session on that machine promises, and how it would keep the one that is asked.
+
     \b
     Examples:
       phiedge plan
       phiedge plan -t orin --image 1280x720 --deadline-ms 5000
       phiedge plan -t rtx-4090 --precision fp8 --answer-tokens 200 --plot plan.svg
+      phiedge plan --bundle bundle -t cpu --deadline-ms 800
     """
     device = None if target is None else find(target)
     if plot is not None and device is None:
@@ -121,12 +126,13 @@ def plan(
         raise UsageError("a bundle has its precision already", remedy="leave out --precision, or --bundle")
     task = _task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
     planner = Planner(task, opened, precision or "auto")
+    foreseen = [] if opened is None else _foreseen(opened, task, images, device)
     plans = [planner.plan(device)] if device is not None else planner.plan_all()
     if destination is not None:
         with held_interrupts():
             from phiedge.cli.plan_plot import draw
         draw(plans[0], destination)
-    _show(plans, planner, one=device is not None, as_json=as_json)
+    _show(plans, planner, foreseen, one=device is not None, as_json=as_json)
     if destination is not None and not as_json:
         print(f"\ndrawn to {destination}")
 
@@ -216,7 +222,7 @@ def _task(
     if deadline_ms is not None and not 0 < deadline_ms < float("inf"):
         raise UsageError(f"--deadline-ms must be a number above 0, not {deadline_ms:g}")
     facts = PUBLISHED if opened is None else opened.manifest.facts
-    sizes = [] if images == ["none"] else images or [DEFAULT_IMAGE]
+    sizes = _sizes(images)
     from phiedge.runtime.bench.plan import picture_case
     from phiedge.runtime.preprocess import PatchBudget
 
@@ -230,6 +236,10 @@ def _task(
         max_context=min(_DEFAULT_CONTEXT, most) if max_context is None else max_context,
         deadline_ms=deadline_ms,
     )
+
+
+def _sizes(images: list[str] | None) -> list[str]:
+    return [] if images == ["none"] else images or [DEFAULT_IMAGE]
 
 
 def _measured(storage: Storage) -> "tuple[Speeds, int | None]":
@@ -251,17 +261,47 @@ def _measured(storage: Storage) -> "tuple[Speeds, int | None]":
     return speeds, None if limit is None else limit.bytes
 
 
-def _show(plans: list[Plan], planner: Planner, *, one: bool, as_json: bool) -> None:
+def _foreseen(opened: Bundle, task: Task, images: list[str] | None, device: Device | None) -> "list[Foreseen]":
+    """By each profile in the bundle: of any machine, or of this one alone if that is what is planned for."""
+    from phiedge.runtime.bench.plan import picture_case
+    from phiedge.runtime.preprocess import PatchBudget
+    from phiedge.runtime.profile.foreseeing import Wanted, foresee
+
+    if device is not None and device.sm is not None:
+        return []
+    budget = PatchBudget.from_facts(task.facts)
+    cases = [picture_case(size, budget) for size in _sizes(images)]
+    wanted = Wanted(
+        facts=task.facts,
+        max_context=task.max_context,
+        sizes=[(case.width, case.height) for case in cases],
+        prompt_tokens=task.request.prompt_tokens,
+        answer_tokens=task.request.answer_tokens,
+        deadline_ms=task.deadline_ms,
+    )
+    return [one for one in foresee(opened, wanted) if device is None or not one.elsewhere]
+
+
+def _show(plans: list[Plan], planner: Planner, foreseen: "list[Foreseen]", *, one: bool, as_json: bool) -> None:
     from phiedge.cli.plan_table import plan_as_dict, show_plan, show_plans
 
+    profiles: dict[str, object] = {"profiles": []}
+    if foreseen:
+        from phiedge.cli.plan_profile import foreseen_as_dict
+
+        profiles["profiles"] = [foreseen_as_dict(each) for each in foreseen]
     if not one:
         if as_json:
-            emit_json({"plans": [plan_as_dict(plan, []) for plan in plans]})
-        else:
-            show_plans(plans)
-        return
-    advice = changes(plans[0], planner.others(plans[0].device), planner.storage)
-    if as_json:
-        emit_json(plan_as_dict(plans[0], advice))
+            emit_json({"plans": [plan_as_dict(plan, []) for plan in plans], **profiles})
+            return
+        show_plans(plans)
     else:
+        advice = changes(plans[0], planner.others(plans[0].device), planner.storage)
+        if as_json:
+            emit_json(plan_as_dict(plans[0], advice) | profiles)
+            return
         show_plan(plans[0], advice)
+    if foreseen:
+        from phiedge.cli.plan_profile import show_foreseen
+
+        show_foreseen(foreseen)

@@ -30,6 +30,19 @@ def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureF
     assert refused.json["error"]["message"].startswith("the budget cannot be met: deadline_ms 0.01 needs ")
 
 
+def test_a_plan_of_the_bundle_uses_its_profile(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tell(capsys, "profile", bundle, "--seconds", "0.2", "--max-context", "512")
+    words = ("plan", "--bundle", bundle, "--image", "none", "--prompt-tokens", "20", "--answer-tokens", "4")
+    (found,) = tell(capsys, *words, "--json").json["profiles"]
+    assert found["of_this_machine"]
+    assert found["usual_ms"]["total"] <= found["high_ms"]["total"] <= found["promised"]["deadline_ms"]
+    late = tell(capsys, *words, "--deadline-ms", "0.001").out
+    assert "this machine, as it is" in late
+    assert "a session refuses it: the budget cannot be met" in late
+    kept = tell(capsys, *words, "--deadline-ms", str(found["promised"]["deadline_ms"])).out
+    assert "the deadline can be promised" in kept
+
+
 def test_a_person_reads_how_good_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tell(capsys, "profile", bundle, "--seconds", "0.2", "--max-context", "512")
     assert told.code == 0

@@ -6,7 +6,7 @@ A profile is used only where every one of these is as it was. What a system does
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -68,6 +68,14 @@ def identity_here(bundle: Bundle, model: LoadedModel, *, threads: int | None, ro
         versions=_versions(model.backend),
         graphs=_graphs(bundle, model.backend),
     )
+
+
+def differences_here(identity: Identity, bundle: Bundle, *, root: Path = _ROOT) -> list[str]:
+    """What is otherwise on this machine than when a profile was measured, as far as it can be told without opening the
+    bundle: all but the settings of a session."""
+    backend = identity.backend
+    here = replace(identity, machine=_machine(root), versions=_versions(backend), graphs=_graphs(bundle, backend))
+    return identity.differences(here)
 
 
 def _graphs(bundle: Bundle, backend: str) -> dict[str, str]:
