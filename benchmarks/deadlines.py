@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
 
     bundle = phiedge.Bundle.open(options.bundle)
-    profile = _profile(bundle, options)
+    profile = profile_of(bundle, options)
     settings = {
         "requests": options.requests,
         "answer_tokens": ANSWER_TOKENS,
@@ -84,7 +84,8 @@ def main() -> None:
     publish(NAME, settings, kept_today(NAME, settings) | results, keep=options.keep)
 
 
-def _profile(bundle: phiedge.Bundle, options: argparse.Namespace) -> Profile:
+def profile_of(bundle: phiedge.Bundle, options: argparse.Namespace) -> Profile:
+    """One that is measured now and stored, or the one that the bundle has of this machine."""
     if options.profile_seconds > 0:
         profile = measure_profile(bundle, threads=options.threads, seconds=options.profile_seconds)
         write_profile(bundle, profile)

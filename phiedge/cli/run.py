@@ -85,7 +85,9 @@ def run(
     on_infeasible: Annotated[
         str,
         typer.Option(
-            "--on-infeasible", metavar="WHAT", help="What cannot be met: refuse it, or degrade picture and thinking."
+            "--on-infeasible",
+            metavar="WHAT",
+            help="What cannot be met: refuse it, degrade picture and thinking, or attempt it.",
         ),
     ] = "refuse",
     schema: Annotated[
@@ -264,7 +266,8 @@ def _show(result: "Result") -> None:
         print(f"note: {_CUT_SHORT[result.finish_reason]}{whole}", file=sys.stderr)
     if result.plan is not None and result.plan.unpromised is not None:
         print(
-            f"note: nothing was promised, as {result.plan.unpromised}; measure it: phiedge profile BUNDLE",
+            f"note: nothing was promised, as {result.plan.unpromised}"
+            + ("; measure it: phiedge profile BUNDLE" if result.plan.forecast is None else ""),
             file=sys.stderr,
         )
 

@@ -7,7 +7,7 @@ little of it as will do.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from phiedge.bundle import ModelFacts
 from phiedge.errors import BudgetError
@@ -18,6 +18,9 @@ from phiedge.runtime.plan import Forecast, Plan
 from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
 from phiedge.runtime.prompt import ThinkMode
 from phiedge.runtime.reuse import NOTHING_KEPT, Kept
+
+_CAUTIONS = (0.5, 0.25, 1e-6)
+"""What is tried without a promise, by shares of the excess that a promise allows; with none, what is usual must fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +89,38 @@ def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float 
 
     `slowdown` is told; the model has it in it already.
     """
+    candidate = _feasible(asked, budget, model)
+    if not _lacks(candidate, budget, asked.spent_ms):
+        chosen = _worth_thinking(candidate, asked, budget, model)
+        return _plan(chosen, asked, budget, model, slowdown)
+    refusal = _refusal(candidate, asked, budget, model, slowdown)
+    if budget.on_infeasible != "attempt":
+        raise refusal
+    return _attempted(candidate, asked, budget, model, slowdown, reason=refusal.message)
+
+
+def _feasible(asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:
+    """The way that gives up least of those that meet the budget; where none does, the one that gives up most."""
     may_give_up = budget.may_give_up
-    candidate = _candidate(asked, budget, model, asked.max_visual_tokens, asked.think, ())
-    for count in range(len(may_give_up) + 1):
-        candidate = _best(asked, budget, model, may_give_up[:count])
+    candidate = _best(asked, budget, model, ())
+    for count in range(1, len(may_give_up) + 1):
         if not _lacks(candidate, budget, asked.spent_ms):
-            chosen = _worth_thinking(candidate, asked, budget, model)
-            return _plan(chosen, asked, budget, model, slowdown)
-    raise _refusal(candidate, asked, budget, model, slowdown)
+            break
+        candidate = _best(asked, budget, model, may_give_up[:count])
+    return candidate
+
+
+def _attempted(
+    candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float, *, reason: str
+) -> Plan:
+    """The plan for what cannot be promised: the one that would be promised with less caution, or the cheapest."""
+    for caution in _CAUTIONS:
+        bolder = replace(model, joint=caution * model.joint)
+        tried = _feasible(asked, budget, bolder)
+        if not _lacks(tried, budget, asked.spent_ms):
+            candidate = replace(_worth_thinking(tried, asked, budget, bolder), model=model)
+            break
+    return replace(_plan(candidate, asked, budget, model, slowdown), unpromised=reason)
 
 
 def _worth_thinking(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:

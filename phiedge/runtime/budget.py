@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from phiedge.errors import UsageError
 
-OnInfeasible: TypeAlias = Literal["refuse", "degrade"]
+OnInfeasible: TypeAlias = Literal["refuse", "degrade", "attempt"]
 Sacrifice: TypeAlias = Literal["visual", "thinking"]
 
 DEFAULT_ANSWER_TOKENS = 32
@@ -34,8 +34,9 @@ class Budget:
     - `think_tokens` and `think_ms` are ceilings on the thinking; `min_think_tokens` puts its end off until so many
       tokens were thought, by `extending_text` in place of the end, as long as there is time.
     - `min_visual_tokens` is the fewest that a picture may be seen with when it is made smaller.
-    - `on_infeasible`: "refuse" what cannot be met as it was asked, or "degrade" it by giving up, in the order of
-      `sacrifices`, "visual" tokens and "thinking".
+    - `on_infeasible`: "refuse" what cannot be met as it was asked; or "degrade" it by giving up, in the order of
+      `sacrifices`, "visual" tokens and "thinking", and refuse what cannot be met even so; or "attempt" that as well,
+      without a promise.
     - `closing_text` is what a thinking that ran out of time ends with, before the mark that ends it.
     """
 
@@ -71,7 +72,7 @@ class Budget:
     @property
     def may_give_up(self) -> tuple[Sacrifice, ...]:
         """What may be given up, in order; nothing under "refuse"."""
-        return self.sacrifices if self.on_infeasible == "degrade" else ()
+        return () if self.on_infeasible == "refuse" else self.sacrifices
 
     def _check_limits_agree(self) -> None:
         deadline_ms = self.deadline_ms
@@ -91,7 +92,9 @@ class Budget:
 
     def _check_sacrifices(self) -> None:
         if self.on_infeasible not in get_args(OnInfeasible):
-            raise UsageError(f"on_infeasible must be 'refuse' or 'degrade', not {self.on_infeasible!r}")
+            raise UsageError(
+                f"on_infeasible must be one of {', '.join(get_args(OnInfeasible))}, not {self.on_infeasible!r}"
+            )
         known = get_args(Sacrifice)
         wrong = not self.sacrifices or len(set(self.sacrifices)) < len(self.sacrifices)
         if wrong or any(name not in known for name in self.sacrifices):
@@ -106,11 +109,12 @@ class Budget:
                 f"answer_tokens {self.answer_tokens} are kept out of a deadline, and there is none",
                 remedy="give deadline_ms, or leave answer_tokens out",
             )
-        if self.on_infeasible == "degrade" and all(
+        if self.on_infeasible != "refuse" and all(
             limit is None for limit in (self.deadline_ms, self.ttft_ms, self.token_ms)
         ):
             raise UsageError(
-                "on_infeasible='degrade' has nothing to meet", remedy="give deadline_ms, ttft_ms or token_ms"
+                f"on_infeasible={self.on_infeasible!r} has nothing to meet",
+                remedy="give deadline_ms, ttft_ms or token_ms",
             )
         if self.min_visual_tokens is not None and "visual" not in self.may_give_up:
             raise UsageError(

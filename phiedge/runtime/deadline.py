@@ -159,7 +159,7 @@ class Keeper(Free):
         ttft_ms = self._budget.ttft_ms
         late = None if ttft_ms is None or first_token_ms is None else max(0.0, first_token_ms - ttft_ms)
         return Outcome(
-            promised=forecast is not None,
+            promised=self.plan.unpromised is None,
             slack_ms=max(0.0, left_ns / 1e6) if limited else None,
             overrun_ms=max(0.0, -left_ns / 1e6) if limited else None,
             ttft_overrun_ms=late,

@@ -35,6 +35,7 @@ class Forecast:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The decision. `forecast` is None without a profile of this machine: then nothing is promised, only enforced.
+    `unpromised` says why nothing is.
 
     `visual_tokens` has one number for each picture, `asked_visual_tokens` what they would be without a budget.
     `thinking_tokens` is the room for thinking, None where nothing bounds it; `answer_tokens` the room that is kept.
@@ -65,9 +66,9 @@ class Plan:
         room = "as long as it likes" if self.thinking_tokens is None else f"at most {self.thinking_tokens} tokens"
         lines.append("does not think" if self.think == "off" else f"may think {room}")
         lines.append(f"keeps room for {self.answer_tokens} tokens of the answer")
-        if self.forecast is None:
+        if self.unpromised is not None:
             lines.append(f"promises nothing: {self.unpromised}")
-        else:
+        if self.forecast is not None:
             lines += _told_forecast(self.forecast)
         return lines
 

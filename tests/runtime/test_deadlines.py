@@ -337,6 +337,29 @@ def test_thinking_with_less_room_than_the_answer_is_given_up_where_that_is_allow
     assert kept.plan.given_up == ()
 
 
+def test_what_cannot_be_promised_is_attempted_where_that_is_asked_for(opened: Callable[..., Opened]) -> None:
+    seldom = opened(latency=latency_model(chunk_tokens=1024, excess=1.0))
+    budget = Budget(deadline_ms=PREFILL_MS * seldom.rows + 7 * STEP_MS, answer_tokens=5, on_infeasible="attempt")
+    with pytest.raises(BudgetError):
+        seldom.ask(think="off", budget=replace(budget, on_infeasible="degrade"))
+    result = seldom.ask(think="off", max_new_tokens=5, budget=budget)
+    assert (result.finish_reason, result.outcome.promised, result.plan.given_up) == ("length", False, ())
+    assert result.plan.unpromised.startswith("the budget cannot be met: deadline_ms ")
+    assert any(line.startswith("promises nothing: the budget cannot be met") for line in result.plan.explain())
+
+
+def test_an_attempt_gives_up_all_it_may_where_even_the_usual_does_not_fit(known: Opened) -> None:
+    result = known.ask(images=1, think="on", budget=Budget(deadline_ms=50, answer_tokens=4, on_infeasible="attempt"))
+    assert (result.plan.given_up, result.finish_reason) == (("visual", "thinking"), "deadline")
+    assert result.outcome.overrun_ms == 0
+
+
+def test_an_attempt_without_a_profile_is_made_as_it_was_asked(opened: Callable[..., Opened]) -> None:
+    budget = Budget(deadline_ms=10_000, answer_tokens=4, on_infeasible="attempt")
+    result = opened(latency=None).ask(think="off", max_new_tokens=3, budget=budget)
+    assert (result.finish_reason, result.outcome.promised, result.plan.given_up) == ("length", False, ())
+
+
 def test_the_watchdog_is_early_by_what_an_engine_takes_to_stop(opened: Callable[..., Opened]) -> None:
     slow = opened(latency=replace(latency_model(chunk_tokens=1024), abort_usual_ms=30.0))
     armed = []
