@@ -140,6 +140,23 @@ def _deadlines_simulated(results: Mapping[str, Any], settings: Mapping[str, Any]
     return rows
 
 
+def _accuracy_by_deadline(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    curves = results["right_in_time"]
+    deadlines = zip(results["times"], results["deadlines_ms"], strict=True)
+    rows: Rows = [("right and in time, %", *(f"{ms:g} ms, {times:g} of usual" for times, ms in deadlines))]
+    return [*rows, *((name, *(f"{100 * share:.1f}" for share in curve)) for name, curve in curves.items())]
+
+
+def _jitter(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("one token", "asked of the system", "ms, median", "p99", "p99.9", "worst", "p99 / median")]
+    for condition, by_hygiene in results.items():
+        for hygiene, found in by_hygiene.items():
+            told = "nothing" if hygiene == "plain" else ", ".join(report.split(",")[0] for report in found["reports"])
+            times = (found[f"{name}_ms"] for name in ("p50", "p99", "p999", "worst"))
+            rows.append((_BESIDE[condition], told, *(f"{ms:g}" for ms in times), f"{found['p99_over_p50']:g}"))
+    return rows
+
+
 def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     rows: Rows = [
         (
@@ -323,6 +340,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "decode-host": _decode_host,
     "deadlines": _deadlines,
     "deadlines-simulated": _deadlines_simulated,
+    "accuracy-by-deadline": _accuracy_by_deadline,
+    "decode-jitter": _jitter,
     "peers-side-by-side": _side_by_side,
     "tensorrt-build": _tensorrt_build,
     "tensorrt-build-full-size": _tensorrt_build,
