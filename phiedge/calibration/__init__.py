@@ -14,6 +14,7 @@ With data, one decoder layer at a time:
     head_run.py         the head, where it has 4 bits
     methods.py          one linear: what competes    -> grouped.py (clipping), smoothing.py (AWQ), gptq.py
     folding.py          where AWQ's factors go
+    kv_scales.py        scales of its cache          -> kv_run.py finds them alone, for weights as they are
     artefact.py         what a layer leaves
     calibrated.py       what an export reads it through
     eight_bit_run.py    scales for float8, and for a cache of 8 bits -> eight_bits.py

@@ -19,10 +19,11 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from phiedge.calibration.decoder_layer import LINEARS, Linear
+from phiedge.calibration.kv_scales import LayerCacheScales
 from phiedge.errors import ExportError
 from phiedge.exporters.quantised import QuantisedWeight
 
-_VERSION = "1"
+_VERSION = "2"
 Array: TypeAlias = NDArray[Any]
 
 
@@ -59,11 +60,15 @@ class LayerReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerArtefact:
-    """norms: float32 [hidden], before attention and before the gated MLP; factors: float32 [K] by linear."""
+    """norms: float32 [hidden], before attention and before the gated MLP; factors: float32 [K] by linear.
+
+    `cache` are the scales that a cache of what the layer's quantised weights give would have.
+    """
 
     norms: tuple[Tensor, Tensor]
     weights: Mapping[Linear, QuantisedWeight]
     factors: Mapping[Linear, Tensor]
+    cache: LayerCacheScales
     report: LayerReport
 
     def save(self, path: Path, key: str) -> None:
@@ -75,7 +80,7 @@ class LayerArtefact:
         for linear in LINEARS:
             arrays |= _arrays(linear, self.weights[linear])
             arrays[f"{linear}.factors"] = self.factors[linear].numpy()
-        _write(path, key, self.weights["qkv"], arrays, asdict(self.report))
+        _write(path, key, self.weights["qkv"], arrays, asdict(self.report), self.cache.to_json())
 
     def with_error(self, relative_error: float) -> "LayerArtefact":
         """The same, with how far the rows that leave the layer are from the original's."""
@@ -92,6 +97,7 @@ class LayerArtefact:
             ),
             weights={linear: stored.weight(linear) for linear in LINEARS},
             factors={linear: torch.from_numpy(stored.arrays[f"{linear}.factors"]) for linear in LINEARS},
+            cache=LayerCacheScales.from_json(stored.cache),
             report=_report(stored.report),
         )
 
@@ -118,13 +124,21 @@ def _arrays(name: str, weight: QuantisedWeight) -> dict[str, Array]:
     return {f"{name}.packed": weight.packed, f"{name}.scales": weight.scales.astype(np.float16)}
 
 
-def _write(path: Path, key: str, some: QuantisedWeight, arrays: Mapping[str, Array], report: dict[str, Any]) -> None:
+def _write(
+    path: Path,
+    key: str,
+    some: QuantisedWeight,
+    arrays: Mapping[str, Array],
+    report: dict[str, Any],
+    cache: dict[str, Any] | None = None,
+) -> None:
     metadata = {
         "version": _VERSION,
         "key": key,
         "bits": str(some.bits),
         "group_size": str(some.group_size),
         "report": json.dumps(report),
+        "cache": json.dumps(cache),
     }
     part = path.with_name(path.name + ".part")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
@@ -141,6 +155,7 @@ class _Stored:
     bits: int
     group_size: int
     report: dict[str, Any]
+    cache: dict[str, Any]
 
     @staticmethod
     def read(path: Path, key: str) -> "_Stored":
@@ -157,6 +172,7 @@ class _Stored:
             bits=int(metadata["bits"]),
             group_size=int(metadata["group_size"]),
             report=json.loads(metadata["report"]),
+            cache=json.loads(metadata["cache"]) or {},
         )
 
     def weight(self, name: str) -> QuantisedWeight:

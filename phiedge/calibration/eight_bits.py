@@ -17,7 +17,7 @@ Format: TypeAlias = Literal["float8", "int8"]
 Rule: TypeAlias = Literal["max", "percentile", "mse"]
 LARGEST: Mapping[Format, float] = {"float8": 448.0, "int8": 127.0}  # E4M3 has no infinities
 PERCENTILE = 0.9999
-_SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+SHRINKS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 _MOST_SORTED = 1 << 22  # numbers of which a percentile is taken
 
 
@@ -58,7 +58,7 @@ def static_scale(rows: Tensor, largest: float, form: Format) -> StaticScale:
     scales: dict[Rule, float] = {
         "max": covering,
         "percentile": percentile,
-        "mse": min((covering * shrink for shrink in _SHRINKS), key=loss),
+        "mse": min((covering * shrink for shrink in SHRINKS), key=loss),
     }
     errors = {rule: loss(scale) for rule, scale in scales.items()}
     best = min(errors, key=errors.__getitem__)

@@ -8,6 +8,7 @@ The order and what stands between them are in `layer_steps.py`; here memory hold
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 from phiedge.calibration.artefact import LayerArtefact, LayerReport
 from phiedge.calibration.decoder_layer import (
     LINEARS,
+    Cached,
     Linear,
     TensorReader,
     linear_name,
@@ -24,6 +26,7 @@ from phiedge.calibration.decoder_layer import (
 )
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.grouped import Grouped
+from phiedge.calibration.kv_scales import CacheStatistics
 from phiedge.calibration.layer_steps import LayerSteps, Step
 from phiedge.calibration.linear_report import report_on
 from phiedge.calibration.methods import Chosen, Settings, choose_codes
@@ -58,8 +61,8 @@ class LayerRun:
         norms = tuple(read_tensor(self.source, name) for name in norm_names(self.index))
         chosen: dict[Linear, Chosen] = {}
         reports = []
-        layer = self._layer()
-        for step in layer.steps((norms[0], norms[1]), before, after):
+        layer, cache = self._layer(), CacheStatistics(layer=self.index)
+        for step in layer.steps((norms[0], norms[1]), before, after, cached=partial(self._looking, cache)):
             weight = read_tensor(self.source, linear_name(self.index, step.linear))
             inputs = self._statistics(step)
             codes = choose_codes(weight, inputs, self.settings, Folding(config=self.source.config).pool(step.linear))
@@ -70,10 +73,13 @@ class LayerRun:
             for i in self._each(f"layer {self.index}: {step.linear} quantised"):
                 step.take(i, functional.linear(step.inputs(i), effective))
         layer.remove()
+        values = self.source.config.num_kv_heads * self.source.config.head_dim
+        cache.fold(Folding(config=self.source.config).upstream_rows("o", chosen["o"].smoothing.factors)[-values:])
         return LayerArtefact(
             norms=(norms[0] / chosen["qkv"].smoothing.factors, norms[1] / chosen["gate_up"].smoothing.factors),
             weights={linear: codes.weight() for linear, codes in self._folded(chosen).items()},
             factors={linear: chosen[linear].smoothing.factors for linear in LINEARS},
+            cache=cache.scales(),
             report=LayerReport(
                 layer=self.index,
                 linears=tuple(reports),
@@ -81,6 +87,9 @@ class LayerRun:
                 seconds=round(time.perf_counter() - begun, 1),
             ),
         )
+
+    def _looking(self, cache: CacheStatistics, i: int) -> Cached:
+        return cache.looking(self.roles[i], sample=self.samples[i].name)
 
     def _layer(self) -> LayerSteps:
         return LayerSteps(

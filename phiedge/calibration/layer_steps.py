@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from phiedge.calibration.decoder_layer import LayerMath, Linear
+from phiedge.calibration.decoder_layer import Cached, LayerMath, Linear, as_they_are
 from phiedge.calibration.row_file import RowFile
 from phiedge.exporters.config import ModelConfig
 
@@ -36,8 +36,17 @@ class LayerSteps:
     compute: torch.dtype
     directory: Path
 
-    def steps(self, norms: tuple[Tensor, Tensor], before: RowFile, after: RowFile) -> Iterator[Step]:
-        """Each step's inputs are there once the one before it has taken the rows of all samples."""
+    def steps(
+        self,
+        norms: tuple[Tensor, Tensor],
+        before: RowFile,
+        after: RowFile,
+        cached: Callable[[int], Cached] = lambda i: as_they_are,
+    ) -> Iterator[Step]:
+        """Each step's inputs are there once the one before it has taken the rows of all samples.
+
+        `cached` is what a cache makes of the keys and values of a sample.
+        """
         config, math = self.config, LayerMath(config=self.config)
         attended = RowFile(self.directory / "attended", self.lengths, config.hidden_size, self.compute)
         middle = RowFile(self.directory / "middle", self.lengths, config.hidden_size)
@@ -45,7 +54,7 @@ class LayerSteps:
         yield Step(
             linear="qkv",
             inputs=lambda i: math.normed(before.read(i), norms[0]).to(self.compute),
-            take=lambda i, y: attended.write(i, math.attended(y)),
+            take=lambda i, y: attended.write(i, math.attended(y, cached(i))),
         )
         yield Step(linear="o", inputs=attended.read, take=lambda i, y: middle.write(i, before.read(i) + y))
         yield Step(

@@ -66,6 +66,14 @@ def export(
             "--method", metavar="NAME", help="Of calibration: auto (the best of all for each linear), rtn, awq or gptq."
         ),
     ] = "auto",
+    kv_cache: Annotated[
+        str,
+        typer.Option(
+            "--kv-cache",
+            metavar="NAME",
+            help="What keys and values are kept as: float (as the graphs compute), or int8, a quarter of float32.",
+        ),
+    ] = "float",
     max_context: Annotated[
         int | None,
         typer.Option(
@@ -126,6 +134,7 @@ def export(
         precision=precision,
         calibration=calibration,
         method=method,
+        kv_cache=kv_cache,
         max_context=max_context,
         overwrite=overwrite,
         random_seed=random_seed,
@@ -176,6 +185,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
         "model": manifest.model.name,
         "precision": manifest.precision.name,
         "group_size": manifest.precision.group_size,
+        "kv_cache": manifest.precision.cache,
         "max_context": manifest.max_context,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
@@ -197,6 +207,7 @@ def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
         ("lm_head", parts.lm_head + (group if parts.lm_head.startswith("int") else "")),
         ("embeddings", parts.embed_tokens),
         *(("computed in", told) for told in _told_activations(manifest)),
+        *(("cache", told) for told in [parts.cache] if told is not None),
         ("context", f"{manifest.max_context} tokens"),
         ("size", f"{size_bytes / 1e6:,.1f} MB in {len(manifest.files)} files"),
     ]

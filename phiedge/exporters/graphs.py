@@ -18,8 +18,10 @@ import onnx_ir as ir
 
 from phiedge.bundle import Dialect, FileEntry, Table, data_name
 from phiedge.errors import UsageError, nearest
+from phiedge.exporters.cache_scales import CacheScales
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
+from phiedge.exporters.dialects.ort.cache import use_int8_cache
 from phiedge.exporters.dialects.tensorrt import FORMS, to_tensorrt_decoder, to_tensorrt_vision
 from phiedge.exporters.draft import GraphDraft, check_consumed, draft_graph
 from phiedge.exporters.journal import Journal
@@ -60,6 +62,9 @@ DIALECTS = {
 }
 
 
+CACHE_DIALECT = "ort"  # whose attention reads a cache in 8 bits
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFacts:
     """What was written, as the manifest and the report need it.
@@ -95,19 +100,22 @@ def write_graphs(
     max_context: int,
     out_dir: Path,
     quantiser: Quantiser,
+    cache_scales: CacheScales | None = None,
     continuation: Continuation | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
     """Write both graphs of every dialect, their weights and the host's two tables; same input, same bytes.
 
-    `require_space` is called with the bytes that weights and tables take before any is written, and may refuse them.
+    `cache_scales` are those of a precision with a cache in 8 bits. `require_space` is called with the bytes that
+    weights and tables take before any is written, and may refuse them.
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
     precision, `TensorError` for weights that are not finite.
     """
     config = source.config
     _check_request(config, dialects, max_context)
-    graphs = _draft(config, precision, dialects, max_context, progress)
+    _check_cache(config, precision, dialects, cache_scales)
+    graphs = _draft(config, precision, dialects, max_context, cache_scales, progress)
     used = [name for name, spec in config.tensors().items() if spec.used]
     for dialect in dialects:
         consumed = [name for graph in _names(dialect) for name in graphs[graph].sources()]
@@ -122,7 +130,7 @@ def write_graphs(
     data_files = [DataFile.lay_out(name, of_file, ranks) for name, of_file in fills.items()]
     journal = None
     if continuation is not None:
-        key = _key(source, precision, quantiser, data_files, continuation.versions)
+        key = _key(source, precision, quantiser, data_files, continuation.versions, cache_scales)
         journal = Journal(out_dir, key, notice=continuation.notice)
     if require_space is not None:
         require_space(sum(file.size_bytes for file in data_files))
@@ -143,7 +151,12 @@ def write_graphs(
 
 
 def _draft(
-    config: ModelConfig, precision: PrecisionPlan, dialects: Sequence[str], max_context: int, progress: Progress
+    config: ModelConfig,
+    precision: PrecisionPlan,
+    dialects: Sequence[str],
+    max_context: int,
+    cache_scales: CacheScales | None,
+    progress: Progress,
 ) -> dict[str, GraphDraft]:
     """The graphs of all dialects by the names of their files. Dialects that compute in the same types share a trace."""
     traced: dict[tuple[str, str], tuple[GraphDraft, GraphDraft]] = {}
@@ -159,6 +172,8 @@ def _draft(
             passes.vision(vision, plan)
             advance(1)
             passes.decoder(decoder, plan)
+            if cache_scales is not None:
+                use_int8_cache(decoder, cache_scales)
             advance(1)
             graphs |= dict(zip(_names(dialect), (vision, decoder), strict=True))
     return graphs
@@ -219,12 +234,14 @@ def _key(
     quantiser: Quantiser,
     data_files: Sequence[DataFile],
     versions: Mapping[str, str],
+    cache_scales: CacheScales | None,
 ) -> str:
     """A hash of all that the data files' bytes depend on."""
     told = {
         "source": dict(source.fingerprint()),
         "precision": asdict(precision),
         "method": quantiser.method,
+        "cache": None if cache_scales is None else cache_scales.digest(),
         "files": {file.name: dict(file.offsets) for file in data_files},
         "versions": dict(versions),
     }
@@ -240,4 +257,24 @@ def _check_request(config: ModelConfig, dialects: Sequence[str], max_context: in
         raise UsageError(
             f"a context of {max_context} tokens: the model has positions for 1 to {config.max_position_embeddings}",
             remedy=f"--max-context {config.max_position_embeddings} or less",
+        )
+
+
+def _check_cache(
+    config: ModelConfig, precision: PrecisionPlan, dialects: Sequence[str], cache_scales: CacheScales | None
+) -> None:
+    if (precision.cache is None) != (cache_scales is None):
+        raise UsageError(
+            f"a cache of {precision.cache or precision.activations} "
+            f"{'needs scales' if cache_scales is None else 'has no scales'}",
+            remedy="give scales for a cache in int8, and for no other",
+        )
+    if cache_scales is None:
+        return
+    cache_scales.check(config)
+    others = [dialect for dialect in dialects if dialect != CACHE_DIALECT]
+    if others:
+        raise UsageError(
+            f"the dialect {others[0]} has no cache in {precision.cache}",
+            remedy=f"write the dialect {CACHE_DIALECT} alone, or a cache without a type of its own",
         )

@@ -31,6 +31,7 @@ from phiedge.errors import UsageError
 FloatType: TypeAlias = Literal["float32", "float16"]
 # How integers are stored: with an offset, from 0 up, as ONNX Runtime wants them, or in two's complement, as TensorRT.
 Codes: TypeAlias = Literal["offset", "signed"]
+CacheType: TypeAlias = Literal["int8"]  # of keys and values, in the `ort` dialect
 GROUP_SIZES = (128, 64, 32)
 JETSON_SM = (87, 110)  # their engine is TensorRT; their graphs for ONNX Runtime run where the bundle is tried, on a CPU
 FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
@@ -49,6 +50,7 @@ class PrecisionPlan:
     activations: FloatType
     group_size: int | None
     codes: Codes | None
+    cache: CacheType | None = None  # None: as activations
 
     def __post_init__(self) -> None:
         if self.group_size is not None and self.group_size not in GROUP_SIZES:
@@ -87,7 +89,7 @@ class PrecisionPlan:
             norms=self.norms,
             group_size=self.group_size,
             codes=self.codes,
-            cache=None,
+            cache=self.cache,
         )
 
 

@@ -21,6 +21,7 @@ from phiedge.errors import ExportError, UsageError
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.exporters.tensors import TOWER_PREFIX
 from phiedge.pipeline.builtin_examples import builtin_examples
+from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
 from phiedge.progress import Progress, silent
@@ -43,10 +44,10 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
                 f"--method {method} needs data to go by", remedy="--calibration builtin or FILE.jsonl, or no method"
             )
         return
-    if plan.decoder_bits is None:
+    if plan.decoder_bits is None and plan.cache is None:
         raise UsageError(
             f"--precision {plan.name} has no small integers to calibrate",
-            remedy="leave --calibration out, or say --precision int4",
+            remedy="leave --calibration out, or say --precision int4, or --kv-cache int8",
         )
     if calibration != BUILTIN and not Path(calibration).is_file():
         raise UsageError(
@@ -76,6 +77,11 @@ class Calibrated:
     def quantiser(self) -> CalibratedQuantiser:
         """The codes."""
         return CalibratedQuantiser(self.calibration, self.model.config)
+
+    def cache_plan(self) -> CachePlan:
+        """The scales of a cache of what the quantised weights give."""
+        layers = tuple(self.calibration.layer(index).cache for index in range(self.calibration.layers))
+        return cache_plan(layers, self.samples, data=self.data)
 
     def add_to(self, report: dict[str, Any]) -> None:
         """Say in `quantization.json` which method was chosen where, what each lost, and what the model lost."""
@@ -109,6 +115,12 @@ class Calibrated:
         shutil.rmtree(self.calibration.directory)
 
 
+def compute_type(source: CalibrationSource) -> torch.dtype:
+    """What products are computed in: for a large model the type that it was trained in."""
+    parameters = sum(spec.parameters for spec in source.config.tensors().values())
+    return torch.float32 if parameters <= FLOAT32_PARAMETERS else torch.bfloat16
+
+
 def calibrate_for_export(
     source: CalibrationSource,
     plan: PrecisionPlan,
@@ -129,8 +141,7 @@ def calibrate_for_export(
         else read_examples(Path(calibration))
     )
     samples = SampleBuilder(source, max_context=max_context).build(examples)
-    parameters = sum(spec.parameters for spec in config.tensors().values())
-    compute = torch.float32 if parameters <= FLOAT32_PARAMETERS else torch.bfloat16
+    compute = compute_type(source)
     settings = Settings(
         methods=CHOICES[method],
         group_size=plan.group_size,

@@ -14,6 +14,7 @@ from phiedge.bundle import Manifest, ModelSource
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.devices import Device
 from phiedge.exporters import source as sources
+from phiedge.exporters.cache_scales import CacheScales
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE
 from phiedge.exporters.graphs import Continuation, GraphFacts, write_graphs
 from phiedge.exporters.precision import PrecisionPlan
@@ -27,9 +28,9 @@ def dialects_for(device: Device, plan: PrecisionPlan) -> tuple[str, ...]:
     """The dialects of a bundle for `device`: ONNX Runtime's always, as that runs wherever the bundle is tried.
 
     A Jetson may have a TensorRT of either form, a desktop's is the one it installs. TensorRT has no attention in
-    float32, so a bundle at fp32 is for ONNX Runtime alone.
+    float32, and here none with a cache in int8, so a bundle at fp32 or with such a cache is for ONNX Runtime alone.
     """
-    if device.sm is None or plan.activations == plan.decoder == "float32":
+    if device.sm is None or plan.activations == plan.decoder == "float32" or plan.cache is not None:
         return ("ort",)
     return ("ort", "tensorrt", "tensorrt-10.3") if device.kind == "jetson" else ("ort", "tensorrt")
 
@@ -42,6 +43,7 @@ def write_contents(
     max_context: int,
     directory: Path,
     quantiser: Quantiser | None = None,
+    cache_scales: CacheScales | None = None,
     notice: Callable[[str], None] | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
@@ -58,6 +60,7 @@ def write_contents(
         max_context=max_context,
         out_dir=directory,
         quantiser=quantiser or RoundToNearest(),
+        cache_scales=cache_scales,
         continuation=Continuation(versions=_versions(), notice=notice) if notice is not None else None,
         require_space=require_space,
         progress=progress,

@@ -15,15 +15,26 @@ from phiedge.devices import find
 from phiedge.devices.planning.fit import require_fit
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_checkpoint
-from phiedge.exporters.precision import choose_precision
+from phiedge.exporters.precision import PrecisionPlan, choose_precision
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
+from phiedge.pipeline.cache_calibrating import (
+    FLOAT,
+    CachePlan,
+    check_kv_cache,
+    remove_scales,
+    scales_directory,
+    scales_for_export,
+    with_cache,
+)
 from phiedge.pipeline.calibrating import (
+    BUILTIN,
     NONE,
     Calibrated,
     calibrate_for_export,
     calibration_directory,
     check_calibration,
+    compute_type,
 )
 from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.pipeline.contents import describe, dialects_for, write_contents
@@ -48,6 +59,7 @@ def export(
     precision: str = "auto",
     calibration: str = "none",
     method: str = "auto",
+    kv_cache: str = FLOAT,
     max_context: int | None = None,
     overwrite: bool = False,
     random_seed: int | None = None,
@@ -59,10 +71,11 @@ def export(
 
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
     for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
-    `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`). An
-    existing bundle is replaced only with `overwrite`. The same input gives the same bytes. With `random_seed` the
-    weights are made up, and `model` is a directory that needs no more than a config.json. `also` names
-    checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told what a
+    `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
+    `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
+    (`cache_calibrating.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same bytes.
+    With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `also`
+    names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told what a
     person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
@@ -70,12 +83,14 @@ def export(
     """
     device = find(target)
     # What does not exist is refused before a checkpoint is opened.
-    check_calibration(calibration, method, choose_precision(precision, sm=device.sm_number).plan)
+    cache = check_kv_cache(kv_cache, device)
+    asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
+    check_calibration(calibration, method, asked.plan)
     check_also(also, output, overwrite=overwrite)
     with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
         source.check()
         _check_prompts(source)
-        choice = choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths)
+        choice = with_cache(choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths), cache)
         check_held(also, choice.plan, output)
         if max_context is None:
             max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
@@ -87,7 +102,7 @@ def export(
             max_context=max_context,
         )
         calibrated: Calibrated | None = None
-        if calibration != NONE:
+        if calibration != NONE and choice.plan.decoder_bits is not None:
             calibrated = calibrate_for_export(
                 source,
                 choice.plan,
@@ -97,6 +112,7 @@ def export(
                 max_context=max_context,
                 progress=progress,
             )
+        cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
         written = write_contents(
             source if calibrated is None else calibrated.source(),
             choice.plan,
@@ -104,6 +120,7 @@ def export(
             max_context=max_context,
             directory=writer.path,
             quantiser=None if calibrated is None else calibrated.quantiser(),
+            cache_scales=None if cached is None or choice.plan.cache is None else cached.graph_scales(),
             notice=notice if writer.resumable else None,
             require_space=writer.require_space,
             progress=progress,
@@ -113,6 +130,8 @@ def export(
         report = begin_report(source, choice, written)
         if calibrated is not None:
             calibrated.add_to(report)
+        if cached is not None:
+            cached.add_to(report, choice.plan.cache)
         if is_tried(source):
             with open_trial(writer.preview(manifest, progress), source) as session:
                 goldens = _record(session, progress)
@@ -123,8 +142,33 @@ def export(
         bundle = writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
     if calibrated is not None:
         calibrated.remove()
+    remove_scales(output)
     write_also(bundle, also, overwrite=overwrite, progress=progress)
     return bundle
+
+
+def _cache_scales(
+    source: CalibrationSource,
+    plan: PrecisionPlan,
+    calibrated: Calibrated | None,
+    calibration: str,
+    output: Path,
+    max_context: int,
+    progress: Progress,
+) -> CachePlan | None:
+    """The scales that calibration found on its way, or those of a run of their own where a cache needs some."""
+    if calibrated is not None:
+        return calibrated.cache_plan()
+    if plan.cache is None:
+        return None
+    return scales_for_export(
+        source,
+        None if calibration in (NONE, BUILTIN) else calibration,
+        scales_directory(output),
+        compute=compute_type(source),
+        max_context=max_context,
+        progress=progress,
+    )
 
 
 def _open(model: str, random_seed: int | None) -> CalibrationSource:

@@ -54,6 +54,7 @@ def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFac
         "totals": quantisation_totals(written.quantised),
         "tensors": quantisation_rows(written.quantised),
         "calibration": None,
+        "kv_cache": None,
         "end_to_end": None,
         "accuracy": None,
     }

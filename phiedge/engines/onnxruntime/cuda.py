@@ -10,6 +10,7 @@ import numpy as np
 from phiedge.bundle import Bundle, ModelFacts
 from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
+from phiedge.engines.onnxruntime.cache_scales import check_cache_scales
 from phiedge.engines.onnxruntime.device_decoder import DeviceDecoder
 from phiedge.engines.onnxruntime.device_thread import DeviceThread
 from phiedge.engines.onnxruntime.library import FATAL_ONLY, ort
@@ -45,6 +46,7 @@ def open_engines(
             "cache has kernels for 16 bits only on CUDA",
             remedy="export it for a discrete GPU (phiedge devices list) or with --precision fp16",
         )
+    check_cache_scales(bundle, dialect)
     check_machine()
     facts, thread = bundle.manifest.facts, DeviceThread()
     vision = OrtVision(
@@ -57,6 +59,7 @@ def open_engines(
         capacity=capacity,
         provider=cuda(captures=True, folds=bundle.manifest.precision.codes == "signed"),
         thread=thread,
+        cache_type=bundle.manifest.precision.cache,
     )
     _warm_up(vision, facts)
     return Engines(backend=backend, vision=vision, decoder=decoder)

@@ -22,10 +22,12 @@ from phiedge.errors import SessionError
 class OrtDecoder:
     """Embeddings to the logits of the last position, with a cache of `capacity` positions."""
 
-    def __init__(self, path: Path, facts: ModelFacts, *, threads: int, capacity: int) -> None:
+    def __init__(
+        self, path: Path, facts: ModelFacts, *, threads: int, capacity: int, cache_type: str | None = None
+    ) -> None:
         self._run = GraphRun(path, threads=threads)
         self._path = path
-        self.input_dtype, cache_dtype = check_decoder(self._run, path, facts)
+        self.input_dtype, cache_dtype = check_decoder(self._run, path, facts, cache_type=cache_type)
         self._cache = HostCache(
             layers=facts.num_layers,
             kv_heads=facts.num_kv_heads,

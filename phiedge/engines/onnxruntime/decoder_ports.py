@@ -9,7 +9,7 @@ from phiedge.bundle import ModelFacts
 from phiedge.engines.onnxruntime.graph_run import GraphRun, Shape, float_type, mismatch
 from phiedge.engines.onnxruntime.library import ort
 
-_INT32 = "tensor(int32)"
+_INT32, _INT8 = "tensor(int32)", "tensor(int8)"
 
 
 def cache_names(layers: int) -> list[str]:
@@ -33,8 +33,13 @@ def bind_in_place(
         binding.bind_ortvalue_output(f"present.{name}", value)
 
 
-def check_decoder(run: GraphRun, path: Path, facts: ModelFacts) -> tuple[np.dtype[Any], np.dtype[Any]]:
-    """Hold the graph against the facts; returns the types of its input rows and of its cache. Raises `BundleError`."""
+def check_decoder(
+    run: GraphRun, path: Path, facts: ModelFacts, *, cache_type: str | None
+) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """Hold the graph against the facts; returns the types of its input rows and of its cache. Raises `BundleError`.
+
+    `cache_type` is what the manifest says of the cache: "int8", or None for the type that the graph computes in.
+    """
     cache = (1, facts.num_kv_heads, None, facts.head_dim)
     names = cache_names(facts.num_layers)
     inputs: dict[str, Shape] = {
@@ -52,4 +57,10 @@ def check_decoder(run: GraphRun, path: Path, facts: ModelFacts) -> tuple[np.dtyp
     if float_type(path, types, "logits") != np.float32:
         raise mismatch(path, f"logits is {types['logits']}", "logits as tensor(float)")
     caches = [f"{time}.{name}" for time in ("past", "present") for name in names]
-    return float_type(path, types, "inputs_embeds"), float_type(path, types, *caches)
+    rows = float_type(path, types, "inputs_embeds")
+    if cache_type is None:
+        return rows, float_type(path, types, *caches)
+    for name in caches:
+        if types[name] != _INT8:
+            raise mismatch(path, f"{name} as {types[name]}", f"{name} as {_INT8}, as the manifest has it")
+    return rows, np.dtype(np.int8)

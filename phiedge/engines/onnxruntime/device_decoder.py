@@ -48,8 +48,9 @@ class DeviceDecoder:
         capacity: int,
         provider: Provider,
         thread: DeviceThread,
+        cache_type: str | None = None,
     ) -> None:
-        self._path, self._provider, self._thread = path, provider, thread
+        self._path, self._provider, self._thread, self._cache_type = path, provider, thread, cache_type
         thread(partial(self._open, facts, threads, capacity))
 
     @property
@@ -95,7 +96,7 @@ class DeviceDecoder:
     def _open(self, facts: ModelFacts, threads: int, capacity: int) -> None:
         provider = self._provider
         self._run = GraphRun(self._path, threads=threads, provider=provider)
-        self.input_dtype, cache_dtype = check_decoder(self._run, self._path, facts)
+        self.input_dtype, cache_dtype = check_decoder(self._run, self._path, facts, cache_type=self._cache_type)
         self._cache = DeviceCache(facts, capacity=capacity, dtype=cache_dtype, provider=provider)
         self._row = MirroredArray((1, 1, facts.hidden_size), self.input_dtype, provider)
         self._logits = MirroredArray((1, 1, facts.vocab_size), np.float32, provider)

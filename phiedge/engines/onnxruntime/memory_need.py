@@ -15,6 +15,7 @@ from phiedge.engines.engine_record import BuiltEngine
 _CODE_BYTES, _SCALE_BYTES = 0.5, 4
 _ALIGNED = 1.02  # packed blocks are rounded up
 _ITEM_BYTES = {"float32": 4, "float16": 2}
+_CACHE_BYTES = 1  # of a number in a cache of 8 bits
 _MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
 
 
@@ -30,7 +31,8 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
         mapped_bytes = sum(entry.bytes for entry in engine.record.files.values()) + manifest.embed_tokens.size_bytes
         own_bytes = 0
     item_bytes = _ITEM_BYTES[dialect.activations]
-    cache = cache_bytes(manifest.facts, positions=capacity, item_bytes=item_bytes)
+    of_cache = item_bytes if manifest.precision.cache is None else _CACHE_BYTES
+    cache = cache_bytes(manifest.facts, positions=capacity, item_bytes=of_cache)
     rows_bytes = capacity * manifest.facts.hidden_size * item_bytes
     resident_bytes = own_bytes + at_hand_bytes + cache + rows_bytes
     smaller = "" if capacity < 2048 else f"a smaller --max-context (now {capacity}, {cache / 1e6:,.0f} MB of it), "

@@ -6,6 +6,7 @@ from phiedge.bundle import Bundle, Dialect
 from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
 from phiedge.engines.onnxruntime.built import usable_engine
+from phiedge.engines.onnxruntime.cache_scales import check_cache_scales
 from phiedge.engines.onnxruntime.decoder import OrtDecoder
 from phiedge.engines.onnxruntime.memory_need import require_memory_to_open
 from phiedge.engines.onnxruntime.vision import OrtVision
@@ -26,11 +27,12 @@ def open_engines(
     engine = engine or usable_engine(bundle)
     require_memory_to_open(bundle, dialect, engine, capacity=capacity)
     vision, decoder = _graphs(bundle, dialect, engine)
-    facts = bundle.manifest.facts
+    facts, cache_type = bundle.manifest.facts, bundle.manifest.precision.cache
+    check_cache_scales(bundle, dialect)
     return Engines(
         backend=backend,
         vision=OrtVision(vision, facts, threads=threads),
-        decoder=OrtDecoder(decoder, facts, threads=threads, capacity=capacity),
+        decoder=OrtDecoder(decoder, facts, threads=threads, capacity=capacity, cache_type=cache_type),
     )
 
 

@@ -27,6 +27,12 @@ def open_engines(
             f"{backend} runs int4 as it is stored for a CPU",
             remedy="export it with --target cpu --precision int4, or use --backend onnxruntime",
         )
+    if precision.cache is not None:
+        raise BundleError(
+            f"{bundle.path} keeps keys and values as {precision.cache} with scales of its own, "
+            f"which {backend} has no kernel for",
+            remedy="use --backend onnxruntime, or export with --kv-cache float",
+        )
     require_memory_to_open(bundle, dialect, None, capacity=capacity)
     return Engines(
         backend=backend,

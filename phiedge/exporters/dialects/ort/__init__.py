@@ -4,6 +4,7 @@
     norms.py         RMSNormalization -> (Skip)SimplifiedLayerNormalization
     linears.py       MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
     packing.py       the bytes of MatMulNBits weights
+    cache.py         a cache in int8, where the plan wants one
     contract.py      what may be left in a graph when all passes are done
     cuda_kernels.py  what of it CUDA computes in which types, where a graph is for a GPU
 

@@ -1,0 +1,137 @@
+"""`--kv-cache`: what keys and values are kept as, where their scales come from, and what the report says of them."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from phiedge.calibration.eight_bits import Format
+from phiedge.calibration.kv_run import find_cache_scales
+from phiedge.calibration.kv_scales import LayerCacheScales, Side, graph_scales
+from phiedge.calibration.samples import Sample
+from phiedge.devices import Device
+from phiedge.errors import UsageError
+from phiedge.exporters.cache_scales import CacheScales
+from phiedge.exporters.precision import CacheType, PrecisionChoice
+from phiedge.pipeline.builtin_examples import builtin_examples
+from phiedge.pipeline.calibration_file import read_examples
+from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.progress import Progress, silent
+
+FLOAT, INT8 = "float", "int8"
+# Scales of keys and values are maxima and means over many channels: they need far fewer rows than codes do.
+CACHE_EXAMPLES = 32
+_BUILTIN = "builtin"
+_DIGITS = 6
+
+
+def check_kv_cache(kv_cache: str, device: Device) -> CacheType | None:
+    """The type of the cache that was asked for. Raises `UsageError` for one that is not, or not for this device."""
+    if kv_cache == FLOAT:
+        return None
+    if kv_cache != INT8:
+        raise UsageError(f"there is no cache {kv_cache!r}", remedy=f"--kv-cache {FLOAT} or {INT8}")
+    if device.kind == "jetson":
+        raise UsageError(
+            f"--kv-cache {INT8} is for ONNX Runtime; the engine of {device.name} is TensorRT, whose cache is float16",
+            remedy=f"leave --kv-cache out, or use a target that ONNX Runtime serves, such as cpu (not {device.name})",
+        )
+    return "int8"
+
+
+def with_cache(choice: PrecisionChoice, cache: CacheType | None) -> PrecisionChoice:
+    """The choice with a plan that has this cache."""
+    return replace(choice, plan=replace(choice.plan, cache=cache))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CachePlan:
+    """The scales of every layer's cache; `data`, `samples` and `rows` are what they were found with."""
+
+    layers: tuple[LayerCacheScales, ...]
+    data: str
+    samples: int
+    rows: int
+
+    def graph_scales(self) -> CacheScales:
+        """What the graph of a cache in int8 takes."""
+        return graph_scales(self.layers)
+
+    def _scales(self, side: Side, form: Format) -> list[float]:
+        """One scale for each layer."""
+        return [dict(layer.sides())[side].tensor[form].scale for layer in self.layers]
+
+    def add_to(self, report: dict[str, Any], stored_as: CacheType | None) -> None:
+        """Say in `quantization.json` which scales there are, and which the graph has.
+
+        `int8` and `float8` are what engines with one scale for a layer's keys and one for its values take.
+        """
+        forms: dict[str, Any] = {
+            form: {"key": self._scales("key", form), "value": self._scales("value", form)} for form in get_args(Format)
+        }
+        report["kv_cache"] = forms | {
+            "data": self.data,
+            "samples": self.samples,
+            "rows": self.rows,
+            "stored_as": stored_as,
+            "graph_scales": None if stored_as is None else "channel",
+            "graph_sha256": None if stored_as is None else self.graph_scales().digest(),
+            "layers": [
+                {"layer": place} | {side: _short(found.told()) for side, found in layer.sides()}
+                for place, layer in enumerate(self.layers)
+            ],
+        }
+
+
+def scales_for_export(
+    source: CalibrationSource,
+    data: str | None,
+    directory: Path,
+    *,
+    compute: torch.dtype,
+    max_context: int,
+    progress: Progress = silent,
+) -> CachePlan:
+    """Find the scales of a cache for weights as they are; `data` is a file of examples, or None for builtin ones.
+
+    Raises `InputError` for examples that cannot be used.
+    """
+    config = source.config
+    examples = (
+        list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches, count=CACHE_EXAMPLES))
+        if data is None
+        else read_examples(Path(data))
+    )
+    samples = SampleBuilder(source, max_context=max_context).build(examples)
+    layers = find_cache_scales(
+        source, samples, directory, fingerprint=source.fingerprint(), compute=compute, progress=progress
+    )
+    return cache_plan(layers, samples, data=_BUILTIN if data is None else Path(data).name)
+
+
+def cache_plan(layers: tuple[LayerCacheScales, ...], samples: Sequence[Sample], *, data: str) -> CachePlan:
+    """The scales with what they were found with."""
+    seen = [sample for sample in samples if not sample.held_out]
+    return CachePlan(layers=layers, data=data, samples=len(seen), rows=sum(sample.rows for sample in seen))
+
+
+def scales_directory(output: Path) -> Path:
+    """Where what was found for a bundle lies until it is written."""
+    return output.resolve().with_name(f".{output.resolve().name}.kv-scales")
+
+
+def remove_scales(output: Path) -> None:
+    """Remove it: the bundle has what was in it."""
+    shutil.rmtree(scales_directory(output), ignore_errors=True)
+
+
+def _short(value: Any) -> Any:
+    """Numbers to six digits, as in the rest of the report."""
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}")
+    if isinstance(value, Mapping):
+        return {key: _short(part) for key, part in value.items()}
+    return value
