@@ -8,6 +8,8 @@ repack.py           the formats by name, and the one function that writes them
   text_model.py     the decoder as the Llama that they know
   plain_tensors.py  norms, embeddings, head
   stored.py         a bundle's weights, read back by name
+readers.py          what engines would misread, refused by name
+tensor_index.py     what a checkpoint's files hold
 tensor_file.py      safetensors, written one tensor after the other
 tokenizer_files.py  tokenizer, template, and what ends an answer
 directory.py        a directory that is there whole or not at all

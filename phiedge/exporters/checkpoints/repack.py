@@ -14,6 +14,7 @@ from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
 from phiedge.errors import UsageError, nearest
 from phiedge.exporters.checkpoints import awq, compressed, modelopt, trtllm_legacy
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory
+from phiedge.exporters.checkpoints.readers import EDGE_LLM, TENSORRT_LLM, TRTLLM_BUILD, VLLM, check_readable
 from phiedge.exporters.checkpoints.tensor_file import TensorOut, needed_bytes, write_tensors
 from phiedge.exporters.checkpoints.text_model import check_int4, llama_config
 from phiedge.exporters.checkpoints.tokenizer_files import text_files, write_text_files
@@ -71,21 +72,17 @@ def _legacy(bundle: Bundle) -> Contents:
 class Format:
     """A format: who reads it, with which sizes of groups, whether they need a token for pictures, and what is made."""
 
-    readers: str
+    readers: tuple[str, ...]
     groups: tuple[int, ...]
     placeholder: bool
     contents: Callable[[Bundle], Contents]
 
 
 FORMATS = {
-    "awq": Format(readers="TensorRT Edge-LLM on Orin, vLLM", groups=awq.GROUPS, placeholder=True, contents=_awq),
-    "modelopt": Format(
-        readers="TensorRT-LLM, TensorRT Edge-LLM", groups=modelopt.GROUPS, placeholder=True, contents=_modelopt
-    ),
-    "compressed-tensors": Format(readers="vLLM", groups=compressed.GROUPS, placeholder=False, contents=_compressed),
-    "trtllm-legacy": Format(
-        readers="trtllm-build up to 1.2", groups=trtllm_legacy.GROUPS, placeholder=True, contents=_legacy
-    ),
+    "awq": Format(readers=(EDGE_LLM, VLLM), groups=awq.GROUPS, placeholder=True, contents=_awq),
+    "modelopt": Format(readers=(TENSORRT_LLM, EDGE_LLM), groups=modelopt.GROUPS, placeholder=True, contents=_modelopt),
+    "compressed-tensors": Format(readers=(VLLM,), groups=compressed.GROUPS, placeholder=False, contents=_compressed),
+    "trtllm-legacy": Format(readers=(TRTLLM_BUILD,), groups=trtllm_legacy.GROUPS, placeholder=True, contents=_legacy),
 }
 
 
@@ -129,6 +126,8 @@ def write_checkpoint(
         for name, value in {"config.json": config, **contents.json_files}.items():
             directory.write_json(name, value)
         write_text_files(files, bundle.manifest.facts, directory)
+        for reader in chosen.readers:
+            check_readable(directory.path, reader)
         return directory.commit(_record(bundle, kind), progress)
 
 
