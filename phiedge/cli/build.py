@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from phiedge.cli.build_tensorrt_llm import build_for_tensorrt_llm
 from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BundleArgument, JsonOption, ThreadsOption
@@ -27,7 +28,8 @@ def build(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="onnxruntime for this machine's processor, tensorrt-rtx for GPUs elsewhere, tensorrt for this one's.",
+            help="onnxruntime for this machine's processor, tensorrt-rtx for GPUs elsewhere, tensorrt for this one's, "
+            "tensorrt-llm for its server.",
         ),
     ] = "onnxruntime",
     sm: Annotated[
@@ -54,6 +56,9 @@ def build(
     thread unless --threads gives more. What they built is judged by what they tell of it; `phiedge verify` tries it on
     the GPU.
 
+    For TensorRT-LLM it writes the checkpoint that the installed version takes, of the decoder, and has it loaded or
+    built; where none is installed it says the command for a machine that has it.
+
     An engine serves the version of the library and the kind of processor or GPU that it was built with, and no other;
     build it again there.
 
@@ -62,6 +67,9 @@ def build(
       phiedge build bundle
       phiedge build bundle --backend tensorrt-rtx --sm 86,89,120
     """
+    if backend == "tensorrt-llm":
+        build_for_tensorrt_llm(bundle, sm=sm, threads=threads, as_json=as_json)
+        return
     from phiedge.engines.tensorrt.families import parse_sms
 
     sms = None if sm is None else parse_sms(sm)

@@ -8,6 +8,7 @@ report.py            quantization.json
 repacking.py         checkpoints for other engines, beside a bundle or later
 building.py          an engine, built and tried; it needs neither torch nor ONNX
 building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
+building_tensorrt_llm.py what TensorRT-LLM takes, built or loaded where it is
 whole_bundle.py      that no engine is made of a damaged bundle
 inspection/          what is in a bundle; it needs neither of them, nor the weights
 

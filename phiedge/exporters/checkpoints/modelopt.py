@@ -22,6 +22,7 @@ from phiedge.exporters.quantised import QuantisedWeight
 
 GROUPS = (128,)
 SCALED_INPUTS = ("o_proj", "down_proj")  # which readers want a `pre_quant_scale` for
+_PLAIN = ("lm_head", "model.embed_tokens")
 # The format is ModelOpt's, and readers tell it by this name; the version is the one whose export this was held against.
 PRODUCER = {"name": "modelopt", "version": "0.47.0"}
 
@@ -48,7 +49,7 @@ def modelopt_quantization() -> tuple[dict[str, object], dict[str, object]]:
         "group_size": 128,
         "has_zero_point": False,
         "pre_quant_scale": True,
-        "exclude_modules": ["lm_head"],
+        "exclude_modules": list(_PLAIN),
     }
     flat: dict[str, object] = {
         "quant_method": "modelopt",
@@ -56,7 +57,7 @@ def modelopt_quantization() -> tuple[dict[str, object], dict[str, object]]:
         "group_size": 128,
         "has_zero_point": False,
         "pre_quant_scale": True,
-        "ignore": ["lm_head"],
+        "ignore": list(_PLAIN),
         "producer": PRODUCER,
     }
     return flat, {"producer": PRODUCER, "quantization": said}

@@ -84,7 +84,7 @@ def test_both_places_where_readers_look_say_the_same(checkpoint: Path) -> None:
     for key in ("quant_algo", "group_size", "has_zero_point", "pre_quant_scale"):
         assert config[key] == nested[key]
     assert (nested["quant_algo"], nested["group_size"]) == ("W4A16_AWQ", 128)
-    assert config["ignore"] == nested["exclude_modules"] == ["lm_head"]
+    assert config["ignore"] == nested["exclude_modules"] == ["lm_head", "model.embed_tokens"]
 
 
 def test_a_byte_holds_two_rows() -> None:
