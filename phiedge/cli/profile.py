@@ -1,5 +1,8 @@
 """`phiedge profile`: measure what this machine takes for each part of a request, for budgets to be decided by."""
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +13,9 @@ from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BackendOption, BundleArgument, ContextOption, JsonOption, ThreadsOption
 from phiedge.cli.verbs import verb_app
+from phiedge.devices.telemetry import Sampler, disturbances
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from phiedge.runtime.profile.store import Profile
 
 app = verb_app()
@@ -37,7 +39,8 @@ def profile(
     Pictures, chunks of the prompt and tokens are measured at many sizes, and a small model is fitted to them, with what
     they seldom exceed. Then whole requests that were not measured are predicted, which tells how good it is. It is
     stored in the bundle under this machine's identity: hardware, power mode, backend and versions. Deadlines are
-    promised by it, and only where all of that is the same.
+    promised by it, and only where all of that is the same. Clocks, throttling and swapping are watched meanwhile, and
+    told if they changed.
 
     Measure on a machine that is as busy as it will be when it answers.
 
@@ -50,24 +53,28 @@ def profile(
     with held_interrupts():
         from phiedge.runtime.profile.profiling import measure_profile
         from phiedge.runtime.profile.store import write_profile
-    found = measure_profile(
-        opened,
-        max_context=max_context,
-        threads=threads,
-        backend=backend,
-        seconds=seconds,
-        progress=terminal_progress(),
-    )
+    with tempfile.TemporaryDirectory(prefix="phiedge-") as directory:
+        with Sampler(Path(directory) / "samples") as sampler:
+            found = measure_profile(
+                opened,
+                max_context=max_context,
+                threads=threads,
+                backend=backend,
+                seconds=seconds,
+                progress=terminal_progress(),
+            )
+        samples = sampler.samples()
     path = write_profile(opened, found)
+    disturbed = disturbances(samples) if len(samples) > 1 else ()
     if as_json:
         told = encode(found)
         assert isinstance(told, dict)
-        emit_json({"profile": str(path), **told})
+        emit_json({"profile": str(path), "disturbances": list(disturbed), **told})
     else:
-        _show(found, path)
+        _show(found, path, disturbed)
 
 
-def _show(found: "Profile", path: "Path") -> None:
+def _show(found: "Profile", path: "Path", disturbed: Sequence[str]) -> None:
     model, fit = found.model, found.fit
     middle = 1024
     pictures = 256
@@ -92,6 +99,8 @@ def _show(found: "Profile", path: "Path") -> None:
         f"{100 * fit.p95_error:.1f} % (95th percentile); {100 * fit.within:.0f} % were within what is promised\n"
         f"stored in {path}"
     )
+    for sentence in disturbed:
+        print(f"note: while it was measured, {sentence}: measure again when that is mended (phiedge doctor)")
     if fit.median_error > _GOOD_MEDIAN_ERROR:
         print(
             f"note: the machine was not quiet (load {found.load_average[0]} to {found.load_average[1]}); what is "

@@ -10,7 +10,7 @@ are no pickles, no code from the checkpoint, and nothing here needs torch.
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeAlias
@@ -19,7 +19,7 @@ from phiedge.bundle import FileEntry, hash_file
 from phiedge.errors import CheckpointError, TensorError
 from phiedge.exporters.companions import GENERATION_FILE, PREPROCESSOR_FILE
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.hub import HubId, Snapshot, download
+from phiedge.exporters.hub import DESCRIBING_FILES, HubId, Snapshot, download
 from phiedge.exporters.safetensors_file import Array, Dtype, SafetensorsFile
 from phiedge.exporters.sequential import read_in_order
 from phiedge.exporters.source import Block
@@ -38,11 +38,14 @@ _OPTIONAL = (GENERATION_FILE, PREPROCESSOR_FILE, INDEX_FILE)
 _BLOCK_ELEMENTS = 1 << 22  # 16 MiB of float32 at a time
 
 
-def open_checkpoint(model: str | os.PathLike[str]) -> "Checkpoint":
+def open_checkpoint(
+    model: str | os.PathLike[str], *, accept: Callable[[ModelConfig], None] | None = None
+) -> "Checkpoint":
     """Open `"reference"`, a directory, or a Hub id (`owner/name` or `owner/name@revision`), and read its configuration.
 
     A directory wins over a Hub id of the same name; write `./reference` for a directory of that name. Weights are not
-    read yet, but every file's header is. Raises `CheckpointError`, for a Hub id also `MissingExtraError`.
+    read yet, but every file's header is. `accept` sees the configuration of a Hub id before its weights are fetched,
+    and raises to refuse it. Raises `CheckpointError`, for a Hub id also `MissingExtraError`.
     """
     text = os.fspath(model)
     if text == REFERENCE:
@@ -58,6 +61,10 @@ def open_checkpoint(model: str | os.PathLike[str]) -> "Checkpoint":
             f"there is no directory {text}, and it is not a Hub id either",
             remedy="give a checkpoint's directory, a Hub id (owner/name), or 'reference'",
         )
+    if accept is not None:
+        described = download(hub_id, files=DESCRIBING_FILES)
+        accept(ModelConfig.from_dir(described.path))
+        hub_id = HubId(id=hub_id.id, revision=described.revision)  # and no later one
     snapshot = download(hub_id)
     return Checkpoint(snapshot.path, source="hub", snapshot=snapshot)
 

@@ -7,6 +7,7 @@ repository than the decoder.
 
 import errno
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ ALLOWED_FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+# What tells the shapes of a model, and is read before gigabytes are fetched.
+DESCRIBING_FILES = tuple(name for name in ALLOWED_FILES if not name.endswith(".safetensors"))
 _HUB_ID = re.compile(r"(?P<id>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 # Faults of this machine, which the caller shows as they are.
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -54,17 +57,18 @@ class Snapshot:
     revision: str
 
 
-def download(hub_id: HubId) -> Snapshot:
-    """Fetch the snapshot, or find it in the cache. Raises `MissingExtraError`, or `CheckpointError` saying why not.
+def download(hub_id: HubId, *, files: Sequence[str] = ALLOWED_FILES) -> Snapshot:
+    """Fetch `files` of the snapshot, or find them in the cache.
 
-    Without a network a snapshot that is already in the cache is used.
+    Raises `MissingExtraError`, or `CheckpointError` saying why not. Without a network a snapshot that is already in the
+    cache is used.
     """
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingExtraError(what=f"downloading {hub_id.id}", extra="export", missing="huggingface_hub") from error
     try:
-        found = snapshot_download(hub_id.id, revision=hub_id.revision, allow_patterns=list(ALLOWED_FILES))
+        found = snapshot_download(hub_id.id, revision=hub_id.revision, allow_patterns=list(files))
     except Exception as error:  # the hub's client lets through the errors of the HTTP library that it uses this year
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from phiedge.bundle import Bundle, BundleWriter
-from phiedge.devices import find
+from phiedge.devices import Device, find
 from phiedge.devices.planning.fit import require_fit
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_checkpoint
+from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionPlan, choose_precision
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
@@ -87,20 +88,22 @@ def export(
     asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
     check_calibration(calibration, method, asked.plan)
     check_also(also, output, overwrite=overwrite)
-    with BundleWriter(output, overwrite=overwrite, resume=True) as writer, closing(_open(model, random_seed)) as source:
+
+    def fits(config: ModelConfig) -> None:
+        choice = with_cache(choose_precision(precision, sm=device.sm_number, widths=config.linear_widths), cache)
+        _require_fit(config, device, choice.plan, max_context)
+
+    # The writer first: a name that is taken is refused before anything is fetched.
+    with (
+        BundleWriter(output, overwrite=overwrite, resume=True) as writer,
+        closing(_open(model, random_seed, fits)) as source,
+    ):
         source.check()
         _check_prompts(source)
         choice = with_cache(choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths), cache)
         check_held(also, choice.plan, output)
-        if max_context is None:
-            max_context = min(source.config.max_position_embeddings, DEFAULT_CONTEXT)
-        require_fit(
-            device,
-            source.config.facts(),
-            choice.plan.record(embed_tokens="bfloat16"),
-            activations="float32" if choice.plan.decoder == "float32" else "float16",
-            max_context=max_context,
-        )
+        max_context = _context(source.config, max_context)
+        fits(source.config)
         calibrated: Calibrated | None = None
         if calibration != NONE and choice.plan.decoder_bits is not None:
             calibrated = calibrate_for_export(
@@ -171,8 +174,23 @@ def _cache_scales(
     )
 
 
-def _open(model: str, random_seed: int | None) -> CalibrationSource:
-    return open_checkpoint(model) if random_seed is None else open_random_weights(model, seed=random_seed)
+def _open(model: str, random_seed: int | None, fits: Callable[[ModelConfig], None]) -> CalibrationSource:
+    return open_checkpoint(model, accept=fits) if random_seed is None else open_random_weights(model, seed=random_seed)
+
+
+def _context(config: ModelConfig, max_context: int | None) -> int:
+    return min(config.max_position_embeddings, DEFAULT_CONTEXT) if max_context is None else max_context
+
+
+def _require_fit(config: ModelConfig, device: Device, plan: PrecisionPlan, max_context: int | None) -> None:
+    """Refuse a model that the device cannot hold; of a Hub id, before its weights are fetched."""
+    require_fit(
+        device,
+        config.facts(),
+        plan.record(embed_tokens="bfloat16"),
+        activations="float32" if plan.decoder == "float32" else "float16",
+        max_context=_context(config, max_context),
+    )
 
 
 def _check_prompts(source: ModelSource) -> None:

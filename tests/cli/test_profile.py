@@ -5,6 +5,7 @@ import pytest
 
 from command_lines import assert_refused, tell
 from phiedge.bundle import Bundle
+from phiedge.cli import profile as cli_profile
 
 
 @pytest.fixture
@@ -48,6 +49,14 @@ def test_a_person_reads_how_good_it_is(bundle: Path, capsys: pytest.CaptureFixtu
     assert told.code == 0
     assert "requests that were not measured: predicted to" in told.out
     assert "stored in" in told.out
+
+
+def test_what_happened_to_the_machine_meanwhile_is_told(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_profile, "disturbances", lambda samples: (f"{min(len(samples), 2)} samples saw a drop",))
+    told = tell(capsys, "profile", bundle, "--seconds", "1.5", "--max-context", "512")
+    assert "note: while it was measured, 2 samples saw a drop" in told.out
 
 
 def test_seconds_that_make_no_sense_are_refused(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

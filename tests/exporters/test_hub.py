@@ -8,9 +8,10 @@ import pytest
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from fake_checkpoints import write_checkpoint
-from phiedge.errors import CheckpointError, MissingExtraError
+from phiedge.errors import CheckpointError, DeviceError, MissingExtraError
 from phiedge.exporters.checkpoint import open_checkpoint
-from phiedge.exporters.hub import ALLOWED_FILES, HubId, download
+from phiedge.exporters.config import ModelConfig
+from phiedge.exporters.hub import ALLOWED_FILES, DESCRIBING_FILES, HubId, download
 
 COMMIT = "7df902e2fec3" + "0" * 28
 HUB_ID = HubId(id="owner/model", revision=None)
@@ -61,6 +62,26 @@ def test_a_snapshot_is_opened_with_its_revision_recorded(tmp_path: Path, monkeyp
     with open_checkpoint("owner/model@main") as model:
         assert (model.source, model.id, model.revision) == ("hub", "owner/model", COMMIT)
     assert asked == [{"repo_id": "owner/model", "revision": "main", "allow_patterns": list(ALLOWED_FILES)}]
+
+
+def test_what_does_not_suit_is_refused_before_its_weights_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answer(monkeypatch, write_checkpoint(tmp_path / "snapshots" / COMMIT))
+    seen: list[int] = []
+
+    def refuse(config: ModelConfig) -> None:
+        seen.append(config.num_layers)
+        raise DeviceError("too large")
+
+    with pytest.raises(DeviceError, match="too large"):
+        open_checkpoint("owner/model", accept=refuse)
+    assert seen == [2]
+    assert [one["allow_patterns"] for one in asked] == [list(DESCRIBING_FILES)]
+    assert not any(fnmatch("model-00001-of-00002.safetensors", pattern) for pattern in DESCRIBING_FILES)
+    with open_checkpoint("owner/model", accept=lambda config: None) as model:
+        assert model.revision == COMMIT
+    assert [one["revision"] for one in asked[1:]] == [None, COMMIT]
 
 
 @pytest.mark.parametrize(
