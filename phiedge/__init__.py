@@ -27,6 +27,8 @@ from phiedge.errors import (
     SessionClosedError,
     SessionError,
     TensorError,
+    ToolError,
+    ToolOutputError,
     UnknownDeviceError,
     UsageError,
 )
@@ -72,6 +74,8 @@ __all__ = [
     "SessionClosedError",
     "SessionError",
     "TensorError",
+    "ToolError",
+    "ToolOutputError",
     "UnknownDeviceError",
     "UsageError",
     "__version__",

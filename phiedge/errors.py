@@ -20,6 +20,8 @@
      ├─ SessionError
      │   ├─ SessionBusyError
      │   └─ SessionClosedError
+     ├─ ToolError                   a program of others that a build needs: missing, another release, or it failed
+     │   └─ ToolOutputError         it reported success, and what it wrote is not the model
      └─ DeviceError                 the device lacks what was asked of it
 
 What is not here is a defect of phiedge or a fault of the machine: `AssertionError`, `OSError`. Nothing here is ever
@@ -130,6 +132,14 @@ class SessionBusyError(SessionError):
 
 class SessionClosedError(SessionError):
     """A request to a session that was closed or never opened."""
+
+
+class ToolError(PhiEdgeError):
+    """A program of others that a build needs, which is missing, of another release, or has failed."""
+
+
+class ToolOutputError(ToolError):
+    """Such a program reported success, and what it wrote is missing, incomplete, or not the model."""
 
 
 class DeviceError(PhiEdgeError):

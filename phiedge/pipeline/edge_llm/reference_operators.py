@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
 from phiedge.exporters.packed_vision.contract import DOMAIN
-from phiedge.pipeline.edge_llm.fragments import unpack_codes
+from phiedge.engines.edge_llm.fragments import unpack_codes
 
 Array = NDArray[Any]
 
