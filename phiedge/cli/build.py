@@ -1,6 +1,8 @@
 """`phiedge build`: a bundle gets engines, for the machine that it stands on or for GPUs elsewhere."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +31,7 @@ def build(
             "--backend",
             metavar="NAME",
             help="onnxruntime for this machine's processor, tensorrt-rtx for GPUs elsewhere, tensorrt for this one's, "
-            "tensorrt-llm for its server.",
+            "edge-llm for a Jetson Orin elsewhere, tensorrt-llm for its server.",
         ),
     ] = "onnxruntime",
     sm: Annotated[
@@ -42,6 +44,36 @@ def build(
         ),
     ] = None,
     threads: ThreadsOption = None,
+    exporter: Annotated[
+        Path | None,
+        typer.Option(
+            "--exporter",
+            metavar="PYTHON",
+            help="For edge-llm: the Python of an environment that has its exporter.",
+            show_default=False,
+        ),
+    ] = None,
+    install_exporter: Annotated[
+        bool, typer.Option("--install-exporter", help="For edge-llm: download the exporter, once.")
+    ] = False,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(
+            "--wheels",
+            metavar="DIR",
+            help="For edge-llm: install the exporter from these files, without a network.",
+            show_default=False,
+        ),
+    ] = None,
+    tools_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--tools-dir",
+            metavar="DIR",
+            help="For edge-llm: where the exporter is kept, by default in the user's cache.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make engines of a bundle: for this processor, or for NVIDIA GPUs.
@@ -59,6 +91,10 @@ def build(
     For TensorRT-LLM it writes the checkpoint that the installed version takes, of the decoder, and has it loaded or
     built; where none is installed it says the command for a machine that has it.
 
+    For Edge-LLM it writes, without a GPU, what NVIDIA's TensorRT Edge-LLM builds engines from on a Jetson Orin:
+    the decoder by NVIDIA's exporter, which is kept in an environment of its own, the vision graph by phiedge. Both are
+    held to the bundle, to the bit and in their numbers, before they get their name.
+
     An engine serves the version of the library and the kind of processor or GPU that it was built with, and no other;
     build it again there.
 
@@ -66,18 +102,25 @@ def build(
     Examples:
       phiedge build bundle
       phiedge build bundle --backend tensorrt-rtx --sm 86,89,120
+      phiedge build bundle --backend edge-llm --install-exporter
     """
     if backend == "tensorrt-llm":
         build_for_tensorrt_llm(bundle, sm=sm, threads=threads, as_json=as_json)
         return
+    from phiedge.engines.edge_llm.tool import ExporterChoice
     from phiedge.engines.tensorrt.families import parse_sms
 
     sms = None if sm is None else parse_sms(sm)
+    choice = None
+    if exporter or wheels or tools_dir or install_exporter:
+        choice = ExporterChoice(python=exporter, tools=tools_dir, wheels=wheels, install=install_exporter)
     with held_interrupts():
         import phiedge.engines.onnxruntime.opening  # noqa: F401
     from phiedge.pipeline import build as run_build
 
-    engines = run_build(bundle, backend=backend, sms=sms, threads=threads, progress=terminal_progress())
+    engines = run_build(
+        bundle, backend=backend, sms=sms, threads=threads, exporter=choice, progress=terminal_progress()
+    )
     if as_json:
         emit_json({"bundle": str(bundle), "engines": [_summary(engine) for engine in engines]})
     else:
@@ -123,6 +166,17 @@ def _show(engines: "Sequence[BuiltEngine]") -> None:
         if record.goldens is not None:
             print("note: the export stored no goldens: what it answers was stored beside it, for `phiedge verify`")
         print(f"written to {engine.path}")
+        _show_commands(engine)
+
+
+def _show_commands(engine: "BuiltEngine") -> None:
+    """What builds the engines on the device, for a backend that builds there; never run by phiedge."""
+    from phiedge.engines.edge_llm.built import CHECKS
+
+    if CHECKS in engine.record.files:
+        print("on the device, in that directory, with TensorRT Edge-LLM (docs/guides/edge-llm.md):")
+        for command in json.loads(engine.file(CHECKS).read_bytes())["commands"]:
+            print(f"  {command}")
 
 
 def _profiles(engine: "BuiltEngine") -> "list[tuple[str, ProfileLog]]":

@@ -52,7 +52,10 @@ class EngineWriter:
                 f"{self._final} is being built by another process", remedy="wait until it is done, or stop it"
             ) from error
         for left in self._partial.iterdir():
-            left.unlink()
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
         return self
 
     def __exit__(
@@ -75,23 +78,24 @@ class EngineWriter:
 
     def preview(self, describe: Describe) -> BuiltEngine:
         """The engine as it stands, to be tried before `commit`; its files are not hashed yet."""
-        sizes = {path.name: path.stat().st_size for path in self._partial.iterdir()}
+        sizes = {name: path.stat().st_size for name, path in self._files().items()}
         files = {name: FileEntry(sha256="0" * 64, bytes=size_bytes) for name, size_bytes in sizes.items()}
         return BuiltEngine(path=self._partial, record=describe(files))
 
     def commit(self, describe: Describe, progress: Progress = silent) -> BuiltEngine:
         """Hash the files, write what `describe` makes of their entries, and give the engine its name."""
         files: dict[str, FileEntry] = {}
-        paths = sorted(self._partial.iterdir())
-        with progress.task("hash", sum(path.stat().st_size for path in paths), "B") as advance:
-            for path in paths:
+        paths = self._files()
+        with progress.task("hash", sum(path.stat().st_size for path in paths.values()), "B") as advance:
+            for name, path in paths.items():
                 flush(path)
-                files[path.name] = FileEntry(sha256=hash_file(path), bytes=path.stat().st_size)
-                advance(files[path.name].bytes)
+                files[name] = FileEntry(sha256=hash_file(path), bytes=path.stat().st_size)
+                advance(files[name].bytes)
         record = describe(files)
         (self._partial / RECORD_NAME).write_bytes(to_bytes(record))
         flush(self._partial / RECORD_NAME)
-        flush(self._partial)
+        for directory in {path.parent for path in paths.values()} | {self._partial}:
+            flush(directory)
         if self._final.exists():
             replaced = self._final.with_name(f".{self._final.name}.replaced")
             shutil.rmtree(replaced, ignore_errors=True)
@@ -102,3 +106,8 @@ class EngineWriter:
             os.rename(self._partial, self._final)
         flush(self._final.parent)
         return BuiltEngine(path=self._final, record=record)
+
+    def _files(self) -> dict[str, Path]:
+        """The files that were written, by their names in the engine, also those in directories of their own."""
+        paths = sorted(path for path in self._partial.rglob("*") if not path.is_dir())
+        return {path.relative_to(self._partial).as_posix(): path for path in paths}

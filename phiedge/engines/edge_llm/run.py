@@ -112,7 +112,9 @@ def _failed(code: int, lines: list[str], out: Path) -> ToolError:
             f"{PACKAGE} {VERSION} found no space left on the disk of {out.parent}",
             remedy="free some space, or copy the bundle to a larger disk; nothing was left behind",
         )
-    return ToolError(f"{PACKAGE} {VERSION} ended with code {code}: {_last(lines)}", remedy="report this, with its words")
+    return ToolError(
+        f"{PACKAGE} {VERSION} ended with code {code}: {_last(lines)}", remedy="report this, with its words"
+    )
 
 
 def _last(lines: list[str]) -> str:

@@ -47,9 +47,7 @@ def _check_linears(path: Path, graph: GraphFile, facts: ModelFacts, layers: int)
             layer, name = _place(path, node)
             seen.add((layer, name))
             _check_linear(path, node, weights, *sizes[name])
-    _require_same(
-        path, "linears", sorted(seen), sorted((layer, name) for layer in range(layers) for name in LINEARS)
-    )
+    _require_same(path, "linears", sorted(seen), sorted((layer, name) for layer in range(layers) for name in LINEARS))
 
 
 def linear_sizes(facts: ModelFacts) -> dict[str, tuple[int, int]]:

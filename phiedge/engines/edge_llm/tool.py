@@ -60,7 +60,7 @@ class ExporterChoice:
 
 
 def find_exporter(choice: ExporterChoice, progress: Progress = silent) -> Exporter:
-    """The exporter, made now if `choice` allows it. Raises `ToolError` where there is none or one of another release."""
+    """The exporter, made now if `choice` allows it. Raises `ToolError` where there is none, or another release."""
     if choice.python is not None:
         return probe(choice.python)
     home = environment_path(choice.tools)

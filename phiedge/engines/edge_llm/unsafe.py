@@ -51,7 +51,8 @@ def check_safe(checkpoint: Path) -> int:
         )
     if (found := quantization.get("group_size")) != GROUP_SIZE or quantization.get("bits") != 4:
         raise FormatError(
-            f"{checkpoint} has {quantization.get('bits')} bits in groups of {found}, its kernels take 4 and {GROUP_SIZE}",
+            f"{checkpoint} has {quantization.get('bits')} bits in groups of {found}, "
+            f"its kernels take 4 and {GROUP_SIZE}",
             remedy=f"export the bundle with groups of {GROUP_SIZE}",
         )
     return len(names)

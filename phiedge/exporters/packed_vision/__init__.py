@@ -1,4 +1,4 @@
-"""The vision graph on the packed-patch contract of TensorRT Edge-LLM: several pictures in one call, one after the other.
+"""The vision graph on the packed-patch contract of TensorRT Edge-LLM: several pictures in one call.
 
 contract.py    what goes in and comes out, and the operator for attention
 positions.py   the position table, sampled in the graph for every picture's own grid

@@ -84,9 +84,7 @@ def _pack(graph: ir.Graph, table: NDArray[np.float32], facts: ModelFacts) -> Non
             del graph.initializers[value.name or ""]
 
 
-def _bound_attention(
-    graph: ir.Graph, old: ir.Node, bounds: ir.Value, longest: ir.Value, facts: ModelFacts
-) -> None:
+def _bound_attention(graph: ir.Graph, old: ir.Node, bounds: ir.Value, longest: ir.Value, facts: ModelFacts) -> None:
     """Put the plugin in the place of `Unsqueeze` (query, key, value), `Attention` and `Squeeze`."""
     heads, head_dim = facts.vision_heads, facts.vision_hidden_size // facts.vision_heads
     added = [_producer(value) for value in old.inputs]
@@ -136,9 +134,7 @@ def _constant(graph: ir.Graph, name: str, array: NDArray[np.int64]) -> ir.Value:
     return graph.initializers[name]
 
 
-def _replace_weight(
-    graph: ir.Graph, name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]
-) -> None:
+def _replace_weight(graph: ir.Graph, name: str, change: Callable[[NDArray[np.generic]], NDArray[np.generic]]) -> None:
     value = graph.initializers[name]
     assert value.const_value is not None, "a bundle's graph has its weights"
     value.const_value = ir.tensor(change(value.const_value.numpy()), name=name)

@@ -71,7 +71,9 @@ class PositionGraph:
         first, last = self._constant("first", np.array([0])), self._constant("last", np.array([-1]))
         second, end = self._constant("second", np.array([1])), self._constant("end", np.array([2**31 - 1]))
         begins, ends = op("Slice", [edges, first, last]), op("Slice", [edges, second, end])
-        after = op("GreaterOrEqual", [op("Unsqueeze", [order, self._axis(0)]), op("Unsqueeze", [begins, self._axis(1)])])
+        after = op(
+            "GreaterOrEqual", [op("Unsqueeze", [order, self._axis(0)]), op("Unsqueeze", [begins, self._axis(1)])]
+        )
         before = op("Less", [op("Unsqueeze", [order, self._axis(0)]), op("Unsqueeze", [ends, self._axis(1)])])
         belongs = op("Cast", [op("And", [after, before])], {"to": _FLOAT})
         within = op("Sub", [order, self._for_each_patch(begins, belongs)])

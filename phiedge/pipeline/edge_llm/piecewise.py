@@ -38,9 +38,7 @@ def run_graph(
     return {name: live[name] for name in outputs}
 
 
-def _pieces(
-    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, onnx.TensorProto]
-) -> Iterator[list[onnx.NodeProto]]:
+def _pieces(nodes: Sequence[onnx.NodeProto], weights: Mapping[str, onnx.TensorProto]) -> Iterator[list[onnx.NodeProto]]:
     piece: list[onnx.NodeProto] = []
     held: set[str] = set()
     held_bytes = 0
@@ -69,7 +67,10 @@ def _run_piece(
     graph = helper.make_graph(
         nodes,
         "piece",
-        [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(live[name].dtype), None) for name in given],
+        [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(live[name].dtype), None)
+            for name in given
+        ],
         [helper.make_empty_tensor_value_info(name) for name in made],
         [_loaded(weights[name], directory) for name in sorted(read & weights.keys())],
     )

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-from phiedge.exporters.packed_vision.contract import DOMAIN
 from phiedge.engines.edge_llm.fragments import unpack_codes
+from phiedge.exporters.packed_vision.contract import DOMAIN
 
 Array = NDArray[Any]
 
@@ -38,6 +38,15 @@ class MatMul(OpRun):
 
     def _run(self, a: Array, b: Array) -> tuple[Array]:
         return ((a.astype(np.float32) @ b.astype(np.float32)).astype(a.dtype),)
+
+
+class Sigmoid(OpRun):
+    """1 / (1 + exp(-x)); ONNX's own overflows in float16, and says so."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return ((0.5 * (1 + np.tanh(0.5 * x.astype(np.float32)))).astype(x.dtype),)
 
 
 class Int4GroupwiseGemmPluginV2(OpRun):
@@ -104,6 +113,7 @@ class ViTAttentionPlugin(OpRun):
 OPERATORS: list[type[OpRun]] = [
     Gemm,
     MatMul,
+    Sigmoid,
     Int4GroupwiseGemmPluginV2,
     QkvConcatPlugin,
     AttentionPlugin,

@@ -1,0 +1,49 @@
+"""How much memory and disk the exporter takes, told before it begins.
+
+Measured with release 0.11.0 at the published width (docs/guides/edge-llm.md): it holds the checkpoint once as it read
+it and once as it writes it, and a layer's codes unpacked into 8-byte numbers while it packs them anew.
+"""
+
+from phiedge.bundle import ModelFacts
+from phiedge.devices.memory_limits import require_memory
+from phiedge.engines.edge_llm.structure import linear_sizes
+from phiedge.engines.edge_llm.versions import GROUP_SIZE, PACKAGE
+
+LIBRARIES_BYTES = 700_000_000  # Python, torch, and the graph without weights
+_COPIES = 2.1
+_UNPACKED_BYTES = 34  # of each weight of the largest linear, while it is put in order
+_MAPPED_BYTES = 8_000_000_000  # libraries and files, whatever the model
+
+
+def int4_bytes(facts: ModelFacts) -> int:
+    """Codes and scales of all layers."""
+    weights = sum(n * k for n, k in linear_sizes(facts).values()) * facts.num_layers
+    return weights // 2 + weights // GROUP_SIZE * 2
+
+
+def table_bytes(facts: ModelFacts) -> int:
+    """Embeddings or head, in float16."""
+    return 2 * facts.vocab_size * facts.hidden_size
+
+
+def exporter_bytes(facts: ModelFacts) -> int:
+    """The exporter's peak."""
+    largest = max(n * k for n, k in linear_sizes(facts).values())
+    held = int(_COPIES * (int4_bytes(facts) + 2 * table_bytes(facts)))
+    return LIBRARIES_BYTES + held + _UNPACKED_BYTES * largest
+
+
+def written_bytes(facts: ModelFacts, *, vision_bytes: int) -> int:
+    """What a build needs on the disk at its largest: the checkpoint, the decoder's files, and the vision graph's."""
+    return 2 * (int4_bytes(facts) + 2 * table_bytes(facts)) + vision_bytes + 50_000_000
+
+
+def require_memory_to_export(facts: ModelFacts) -> None:
+    """Refuse what this machine cannot hold. Raises `DeviceError`."""
+    needed_bytes = exporter_bytes(facts)
+    require_memory(
+        f"{PACKAGE} on this model",
+        resident_bytes=needed_bytes,
+        mapped_bytes=needed_bytes + _MAPPED_BYTES,
+        remedy="free some, or build on a larger machine and copy the bundle: it needs no GPU",
+    )
