@@ -21,7 +21,7 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 
 
 def patch_language_config(path: Path, facts: ModelFacts, *, image_token_id: int) -> None:
-    """Add to the exporter's `llm/config.json` what pictures need. Raises `ToolOutputError` where it is another model's."""
+    """Add to the exporter's `llm/config.json` what pictures need. Raises `ToolOutputError` for another model's."""
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:

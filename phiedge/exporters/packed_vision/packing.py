@@ -29,6 +29,7 @@ def write_packed_vision(graph: Path, table: NDArray[np.float32], facts: ModelFac
     """
     model = ir.load(graph)
     _check(model, graph)
+    _map_weights(model.graph, graph.parent)
     _pack(model.graph, table, facts)
     model.opset_imports.clear()
     model.opset_imports.update({"": contract.OPSET, contract.DOMAIN: contract.DOMAIN_VERSION})
@@ -55,6 +56,16 @@ def _check(model: ir.Model, path: Path) -> None:
             f"{path} is no vision graph in float16 for TensorRT: it has {told}",
             remedy="export the bundle again, for a target with a GPU",
         )
+
+
+def _map_weights(graph: ir.Graph, directory: Path) -> None:
+    """Map the weights that lie beside the graph; the library's own reader refuses a bundle that was copied by links."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            kind, shape = tensor.dtype.numpy(), tensor.shape.numpy()
+            mapped = np.memmap(directory / tensor.location, kind, "r", tensor.offset or 0, shape)
+            value.const_value = ir.tensor(mapped, name=value.name)
 
 
 def _pack(graph: ir.Graph, table: NDArray[np.float32], facts: ModelFacts) -> None:

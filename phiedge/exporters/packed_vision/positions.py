@@ -112,7 +112,8 @@ class PositionGraph:
         cells = self._constant("centres", (np.arange(self._side) + 0.5).astype(np.float32)[None])
         far = op("Div", [op("Abs", [op("Sub", [cells, centre])]), radius])
         shares = op("Max", [op("Sub", [one, far]), self._constant("zero_float", np.float32(0))])
-        return op("Div", [shares, op("ReduceSum", [shares, self._axis(1)], {"keepdims": 1})])
+        total = op("ReduceSum", [shares, self._axis(1)], {"keepdims": 1})
+        return op("Div", [shares, op("Max", [total, self._constant("least", np.float32(2**-10))])])
 
     def _for_each_patch(self, of_pictures: ir.Value, belongs: ir.Value) -> ir.Value:
         """From [pictures] to [patches]."""
