@@ -8,11 +8,8 @@ report.py            quantization.json
 repacking.py         checkpoints for other engines, beside a bundle or later
 building.py          an engine, built and tried; it needs neither torch nor ONNX
 building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
-<<<<<<< HEAD
 building_tensorrt_llm.py what TensorRT-LLM takes, built or loaded where it is
-=======
 building_edge_llm.py what Edge-LLM builds engines from on the device, held to the bundle's numbers in edge_llm/
->>>>>>> efeccfb (phiedge build --backend edge-llm: NVIDIA's exporter for the decoder, our vision graph, both held to the bundle)
 whole_bundle.py      that no engine is made of a damaged bundle
 inspection/          what is in a bundle; it needs neither of them, nor the weights
 

@@ -65,6 +65,7 @@ def _exported(python: str, work: Path, name: str) -> str:
         command, cwd=work, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     said = finished.stdout.replace(str(work), "WORK").replace(str(Path(python).parents[1]), "ENVIRONMENT")
+    said = said.replace(sys.base_prefix, "PYTHON")
     kept = [line for line in said.splitlines() if "Replaced initializer" not in line]
     return "".join(f"{re.sub(r'^[0-9:]{8}  ', '00:00:00  ', line)}\n" for line in kept)
 
