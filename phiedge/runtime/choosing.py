@@ -26,6 +26,8 @@ class Choosing:
         transcript: Transcript,
     ) -> None:
         self._model, self._sampler, self._keeper, self._transcript = model, sampler, keeper, transcript
+        self.forced_tokens = 0
+        """How many tokens were written that nothing was chosen for."""
         self._end_think = model.facts.end_think_token_id
         self._following: Following | None = None
         if request.form is not None:
@@ -47,6 +49,18 @@ class Choosing:
             token, thinking=transcript.thinking, thought=transcript.tokens("thinking"), context=context
         )
 
+    def forced(self) -> list[int]:
+        """The tokens that follow the last one without a choice, where computing them all at once is cheaper."""
+        following, transcript = self._following, self._transcript
+        if following is None or not following.begun or transcript.thinking:
+            return []
+        tokens = following.forced(transcript.left)
+        if not tokens or not self._keeper.prefers_chunk(1 + len(tokens), self._model.length):
+            return []
+        following.take_forced(tokens)
+        self.forced_tokens += len(tokens)
+        return tokens
+
     def ends(self, token: int) -> bool:
         """Whether the answer ends with `token`, the last one that was written."""
         return self._transcript.stops(token) or (self._following is not None and self._following.ended)
@@ -54,7 +68,9 @@ class Choosing:
     def tail(self, finish: FinishReason) -> Iterator[int]:
         """The tokens that close an answer which was cut, where they say nothing that the model did not."""
         if self._following is not None and finish in ("deadline", "length") and not self._transcript.thinking:
-            yield from self._following.tail(self._transcript.left)
+            tokens = self._following.tail(self._transcript.left)
+            self.forced_tokens += len(tokens)
+            yield from tokens
 
     def finish(self, finish: FinishReason) -> FinishReason:
         """How it ended: an answer that was made to end early was cut, though it has its form."""

@@ -17,6 +17,7 @@ from phiedge.runtime.plan import Forecast, Plan
 from phiedge.runtime.result import Outcome
 
 _NEVER = float("inf")
+_WORTH_A_CHUNK = 3  # known tokens, where no profile tells: a step mostly waits for weights, which a chunk reads once
 
 
 class Free:
@@ -39,6 +40,14 @@ class Free:
 
     def allows_step(self, context: int) -> bool:
         """Whether one more token may be computed, over `context` positions, itself included."""
+        return True
+
+    def prefers_chunk(self, count: int, context: int) -> bool:
+        """Whether to compute `count` known tokens after `context` positions at once, rather than one by one."""
+        return count >= _WORTH_A_CHUNK
+
+    def allows_known(self, count: int, context: int) -> bool:
+        """Whether `count` known tokens may be computed at once, after `context` positions."""
         return True
 
     def has_time(self, steps: int, context: int) -> bool:
@@ -119,6 +128,19 @@ class Keeper(Free):
             return False
         self._step_begun_ns = now_ns
         return True
+
+    def prefers_chunk(self, count: int, context: int) -> bool:
+        if self._model is None:
+            return super().prefers_chunk(count, context)
+        chunk = self._model.prefill_chunk(count, context)
+        return chunk.usual_ms < self._model.steps(count, context + 1).usual_ms
+
+    def allows_known(self, count: int, context: int) -> bool:
+        self._step_begun_ns = None  # what it takes tells nothing about a step
+        if self._model is None:
+            return self.has_time(count, context)
+        needed_ns = max(1e6 * self._model.prefill_chunk(count, context).high_ms, self._pace.step_ns(context + count))
+        return self._clock_ns() + needed_ns + self._wrap_up_ns <= self._due_ns
 
     def has_time(self, steps: int, context: int) -> bool:
         if steps <= 0 or self._due_ns == _NEVER:

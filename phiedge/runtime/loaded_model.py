@@ -160,6 +160,16 @@ class LoadedModel:
         self._cache.commit(1)
         return logits
 
+    def run_known(self, tokens: Sequence[int]) -> Logits:
+        """Run several more tokens at once; returns the logits after the last."""
+        start, count = self._cache.length, len(tokens)
+        self._embeddings.copy_rows(tuple(tokens), self._rows[start : start + count])
+        if self.memory is not None:
+            self.memory.hold(start, np.asarray(tokens, dtype=np.int64))
+        logits = self.run_chunk(start, count)
+        self._cache.commit(count)
+        return logits
+
     @property
     def length(self) -> int:
         """How many positions of the cache have been computed."""

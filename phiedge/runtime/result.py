@@ -14,8 +14,9 @@ Channel: TypeAlias = Literal["thinking", "answer"]
 class TokenCounts:
     """`prompt` text tokens and `visual` tokens were read, `thinking` and `answer` tokens were written.
 
-    `reused` of those that were read stood in the cache from a request before, and were not computed again. Tokens that
-    only steer (the thinking marks, the stop token) are in `Result.token_ids` but in none of the counts.
+    `reused` of those that were read stood in the cache from a request before, and were not computed again; `forced` of
+    those of the answer were all that its form allowed, so that nothing was chosen. Tokens that only steer (the thinking
+    marks, the stop token) are in `Result.token_ids` but in none of the counts.
     """
 
     prompt: int
@@ -23,6 +24,7 @@ class TokenCounts:
     thinking: int
     answer: int
     reused: int = 0
+    forced: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

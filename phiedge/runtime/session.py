@@ -312,16 +312,23 @@ class Session:
                 if transcript.count == 0:
                     watch.mark_first_token()
                 yield transcript.add(token)
-                if choosing.ends(token):
+                run = [token, *choosing.forced()]
+                for known in run[1:]:
+                    yield transcript.add(known)
+                if choosing.ends(run[-1]):
                     finish = choosing.finish("stop")
                     break
                 if transcript.full:
                     finish = "length"
                     break
-                if not keeper.allows_step(model.length + 1):
+                if len(run) == 1:
+                    allowed = keeper.allows_step(model.length + 1)
+                else:
+                    allowed = keeper.allows_known(len(run), model.length)
+                if not allowed:
                     finish = "deadline"
                     break
-                logits = model.step(token)
+                logits = model.step(token) if len(run) == 1 else model.run_known(run)
         except SessionError:
             model.forget()  # rows of which one is no number
             raise
@@ -407,6 +414,7 @@ class Session:
                 thinking=transcript.tokens("thinking"),
                 answer=transcript.tokens("answer"),
                 reused=prepared.kept.rows,
+                forced=choosing.forced_tokens,
             ),
             timings_ms=watch.timings(load_ns=self._load_ns),
             backend=self._backend,

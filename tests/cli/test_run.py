@@ -60,7 +60,7 @@ def test_an_answer_as_json_has_everything_that_was_promised(
         "plan",
         "outcome",
     }
-    assert answer["tokens"].keys() == {"prompt", "visual", "thinking", "answer", "reused"}
+    assert answer["tokens"].keys() == {"prompt", "visual", "thinking", "answer", "reused", "forced"}
     assert answer["timings_ms"].keys() == {"load", "preprocess", "vision", "prefill", "first_token", "decode", "total"}
     assert answer["tokens"]["visual"] == 220, "20 by 11 patches of 16 pixels"
     assert answer["finish_reason"] in ("stop", "length")

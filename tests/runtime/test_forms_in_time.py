@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from phiedge.bundle import Bundle
@@ -26,11 +27,38 @@ ITEM = JsonForm(
 )
 
 
+class Speaker:
+    """Makes a stand-in engine want the tokens of one answer, each at its place, also where it skips some."""
+
+    def __init__(self, engine: TimedEngine) -> None:
+        self._engine, self._step, self._prefill = engine, engine.step, engine.prefill
+        self._tokens: list[int] = []
+        self.prompt = 0
+        engine.step, engine.prefill = self.step, self.prefill
+
+    def say(self, tokens: list[int]) -> None:
+        self._tokens = tokens
+
+    def prefill(self, embeddings: np.ndarray, *, past: int) -> np.ndarray:
+        if past == 0:
+            self.prompt = len(embeddings)
+        self._want(past + len(embeddings))
+        return self._prefill(embeddings, past=past)
+
+    def step(self, *, past: int) -> np.ndarray:
+        self._want(past + 1)
+        return self._step(past=past)
+
+    def _want(self, length: int) -> None:
+        self._engine.say(self._tokens[length - self.prompt :][:1])
+
+
 class Asking:
     """A session over stand-in engines that knows exactly what everything takes."""
 
     def __init__(self, bundle: Bundle, engine: TimedEngine, clock: LogicalClock) -> None:
         self.engine, self.clock, self.facts = engine, clock, bundle.manifest.facts
+        self.speaker = Speaker(engine)
         self.model = LoadedModel(bundle, max_context=None, threads=1, chunk_tokens=1024)
         control = Control(bundle, threads=1, clock_ns=clock, latency=latency_model(chunk_tokens=1024))
         self.session = Session(bundle, self.model, load_ns=0, control=control)
@@ -40,7 +68,7 @@ class Asking:
 
     def say(self, text: str, *, before: tuple[int, ...] = ()) -> None:
         """Make the model want to say `text`, after control tokens, and to stop then."""
-        self.engine.say([*before, *self.model.tokenizer.encode(text), self.facts.eos_token_ids[0]])
+        self.speaker.say([*before, *self.model.tokenizer.encode(text), self.facts.eos_token_ids[0]])
 
     @property
     def prefill_ms(self) -> float:
@@ -73,6 +101,18 @@ def test_an_answer_that_can_only_end_costs_no_step_for_the_stop_token(asking: As
     assert asking.engine.calls.count("step") == len(result.token_ids) - 1
 
 
+def test_what_the_form_forces_is_computed_at_once_and_counted(asking: Asking) -> None:
+    text = '{"label": "PAY", "count": 3}'
+    asking.say(text)
+    result = asking.ask(form=ITEM, think="off")
+    steps, chunks = (asking.engine.calls.count(name) for name in ("step", "chunk"))
+    assert result.answer == text
+    assert chunks >= 3, "the prompt, and what stands before each value"
+    assert result.tokens.forced >= 10
+    assert steps < len(result.token_ids) - result.tokens.forced
+    assert steps + chunks + result.tokens.forced >= len(result.token_ids)
+
+
 def test_what_a_model_wants_to_say_besides_is_left_out(asking: Asking) -> None:
     asking.say("Sure! It is the green one.")
     assert asking.ask(form=ChoiceForm(["red", "green"]), think="off").value in ("red", "green")
@@ -81,7 +121,7 @@ def test_what_a_model_wants_to_say_besides_is_left_out(asking: Asking) -> None:
 def test_thinking_is_free_and_the_form_begins_after_it(asking: Asking) -> None:
     thought = "The price is [3]."
     marks = (asking.facts.end_think_token_id,)
-    asking.engine.say(
+    asking.speaker.say(
         [*asking.model.tokenizer.encode(thought), *marks, *asking.model.tokenizer.encode("[0, 0.5, 1, 1]")]
     )
     result = asking.ask(form=BoxForm(), think="on")
@@ -93,15 +133,14 @@ def test_the_model_may_still_choose_whether_to_think(asking: Asking, mark: str |
     facts = asking.facts
     opening = () if mark is None else (getattr(facts, mark),)
     closing = (facts.end_think_token_id,) if mark == "think_token_id" else ()
-    asking.say("[1, 1]", before=(*opening, *closing))
-    asking.engine.say([*opening, *closing, *asking.model.tokenizer.encode("[0.5, 1, 1, 1]")])
+    asking.speaker.say([*opening, *closing, *asking.model.tokenizer.encode("[0.5, 1, 1, 1]")])
     result = asking.ask(form=BoxForm(), think="auto")
     assert result.value == (0.5, 1.0, 1.0, 1.0)
     assert result.token_ids[: len(opening)] == opening
 
 
 def test_a_model_that_stops_while_it_thinks_answers_all_the_same(asking: Asking) -> None:
-    asking.engine.say([FILLER, asking.facts.eos_token_ids[0]])
+    asking.speaker.say([FILLER, asking.facts.eos_token_ids[0]])
     result = asking.ask(form=ChoiceForm(["red", "green"]), think="on")
     assert result.token_ids[1] == asking.facts.end_think_token_id
     assert result.value in ("red", "green")
@@ -156,15 +195,14 @@ def test_the_end_of_an_answer_is_written_down_and_not_computed(asking: Asking) -
 
 def test_a_machine_that_stalls_gives_what_there_is_and_no_value(asking: Asking) -> None:
     def stalls(past: int) -> None:
-        if asking.engine.calls.count("step") == 4:
+        if asking.engine.calls.count("step") == 2:
             asking.clock.pass_ms(5000)
 
     asking.engine.before_step = stalls
     asking.say('{"label": "PAY", "count": 3}')
     result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=2000))
     assert (result.finish_reason, result.value) == ("deadline", None)
-    assert '{"label": "PAY", "count": 3}'.startswith(result.answer)
-    assert result.answer
+    assert result.answer.startswith('{"label": "P')
 
 
 def test_a_machine_that_stalls_where_nothing_is_left_to_say_ends_the_answer(asking: Asking) -> None:
@@ -172,7 +210,7 @@ def test_a_machine_that_stalls_where_nothing_is_left_to_say_ends_the_answer(aski
     count = len(asking.model.tokenizer.encode(text))
 
     def stalls(past: int) -> None:
-        if asking.engine.calls.count("step") == count - 1:
+        if past + 1 == asking.speaker.prompt + count:
             asking.clock.pass_ms(5000)
 
     asking.engine.before_step = stalls
@@ -224,9 +262,8 @@ def test_a_stream_gives_the_end_that_was_written_down(asking: Asking) -> None:
 
 
 def test_a_raw_prompt_can_have_a_form(asking: Asking) -> None:
-    asking.say("[1, 0]")
     raw = "<|im_start|>user<|im_sep|>Where?<|im_end|><|im_start|>assistant<|im_sep|><|dummy_84|>"
-    asking.engine.say(asking.model.tokenizer.encode("[0, 1, 0, 1]"))
+    asking.speaker.say(asking.model.tokenizer.encode("[0, 1, 0, 1]"))
     result = asking.session.generate(raw, raw=True, form=BoxForm())
     assert result.value == (0.0, 1.0, 0.0, 1.0)
 

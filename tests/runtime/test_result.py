@@ -18,7 +18,7 @@ def test_a_result_becomes_plain_json_with_the_promised_keys() -> None:
     )
     plain = json.loads(json.dumps(result.as_dict()))
     assert plain["token_ids"] == [1, 2]
-    assert plain["tokens"] == {"prompt": 5, "visual": 256, "thinking": 0, "answer": 1, "reused": 0}
+    assert plain["tokens"] == {"prompt": 5, "visual": 256, "thinking": 0, "answer": 1, "reused": 0, "forced": 0}
     assert list(plain["timings_ms"]) == ["load", "preprocess", "vision", "prefill", "first_token", "decode", "total"]
     assert plain["budget"]["deadline_ms"] == 100
     assert set(plain) == {

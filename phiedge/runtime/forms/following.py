@@ -7,7 +7,7 @@ answer that runs out of room or time turns to its end early enough, and the end 
 choose, costs no run of the model: it is written down.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from phiedge.errors import SessionError
@@ -70,6 +70,20 @@ class Following:
                 self.closed = self.closed or lack
             scores[token] = _NEVER
         return self._take_shortest()
+
+    def forced(self, left: int) -> list[int]:
+        """The tokens that must follow, as far as `left` has room; nothing is taken yet."""
+        tokens: list[int] = [] if self.ended else self._matcher.compute_ff_tokens()
+        return tokens if len(tokens) <= left else []
+
+    def take_forced(self, tokens: Sequence[int]) -> None:
+        """Take what `forced` gave. It is the beginning of every closing."""
+        text = b"".join(map(self._grammars.bytes_of, tokens))
+        if not self._closing.text.startswith(text) or not self._matcher.consume_tokens(list(tokens)):
+            raise SessionError(f"the grammar refuses {text!r}, which it forced", remedy="simplify the form")
+        self._written += text
+        self._closing, self._closing_tokens = self._closing.rest(len(text)), None
+        self.ended = bool(self._matcher.is_stopped())
 
     def tail(self, left: int) -> list[int]:
         """The tokens that end it without a choice, none if there is a choice to make or no room; they are taken."""

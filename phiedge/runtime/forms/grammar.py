@@ -98,7 +98,7 @@ class Grammars:
         matcher = library.LLMatcher(self.tokens, text, log_level=0)
         bytes_matcher = library.LLMatcher(self._bytes, text, log_level=0)
         self.mask.over(self.mask.nothing, matcher.deep_copy())  # the first one makes tables, which takes long
-        self.spelled(b"")
+        assert len(self._of_byte) == 256
         closing = find_closing(bytes_matcher, form.closers, most_steps=_FIRST_SEARCH)
         if closing is None:
             raise UsageError(
