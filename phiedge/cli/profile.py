@@ -12,6 +12,7 @@ from phiedge.bundle.record import encode
 from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BackendOption, BundleArgument, ContextOption, JsonOption, ThreadsOption
+from phiedge.cli.realtime_option import RealtimeOption, read_wishes
 from phiedge.cli.verbs import verb_app
 from phiedge.devices.telemetry import Sampler, disturbances
 
@@ -32,6 +33,7 @@ def profile(
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
+    realtime: RealtimeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine's latency model into a bundle.
@@ -42,7 +44,8 @@ def profile(
     promised by it, and only where all of that is the same. Clocks, throttling and swapping are watched meanwhile, and
     told if they changed.
 
-    Measure on a machine that is as busy as it will be when it answers.
+    Measure on a machine that is as busy as it will be when it answers, and with the wishes (--realtime) that it will
+    answer with: a real-time policy is a part of the identity.
 
     \b
     Examples:
@@ -53,6 +56,7 @@ def profile(
     with held_interrupts():
         from phiedge.runtime.profile.profiling import measure_profile
         from phiedge.runtime.profile.store import write_profile
+    wishes = read_wishes(realtime)
     with tempfile.TemporaryDirectory(prefix="phiedge-") as directory:
         with Sampler(Path(directory) / "samples") as sampler:
             found = measure_profile(
@@ -61,6 +65,7 @@ def profile(
                 threads=threads,
                 backend=backend,
                 seconds=seconds,
+                realtime=wishes,
                 progress=terminal_progress(),
             )
         samples = sampler.samples()
@@ -94,7 +99,8 @@ def _show(found: "Profile", path: "Path", disturbed: Sequence[str]) -> None:
         right=("usually ms", "seldom above ms", "of a hundred", "samples"),
     )
     print(
-        f"\nstops within {model.abort_ms:.1f} ms; opens in {model.load_ms:.0f} ms\n"
+        f"\nstops within {model.abort_ms:.1f} ms, usually {model.abort_usual_ms:.1f}; opens in {model.load_ms:.0f} ms, "
+        f"and its first answer takes {model.cold_ms:.0f} ms longer\n"
         f"{fit.requests} requests that were not measured: predicted to {100 * fit.median_error:.1f} % (median), "
         f"{100 * fit.p95_error:.1f} % (95th percentile); {100 * fit.within:.0f} % were within what is promised\n"
         f"stored in {path}"

@@ -12,6 +12,7 @@ import typer
 from phiedge.cli.console import SHOWN_CONTROL, emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BackendOption, BundleArgument, ContextOption, JsonOption, ThreadsOption
+from phiedge.cli.realtime_option import RealtimeOption, listed_wishes, read_wishes, tell_wishes
 from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
 
@@ -110,6 +111,7 @@ def run(
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
+    realtime: RealtimeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a bundle a question, with or without pictures.
@@ -136,11 +138,14 @@ def run(
 
     think_mode, progress = _think_mode(think), terminal_progress()
     budget = _budget(deadline_ms, ttft_ms, answer_tokens, on_infeasible)
+    wishes = read_wishes(realtime)
     form = _form(schema, choice, pattern, box=box, point=point)
     if explain and budget is None:
         raise UsageError("--explain tells how a budget was met, and there is none", remedy="give --deadline-ms")
     with progress.task("open", 1, "bundle") as advance:
-        session = Session.open(bundle, max_context=max_context, threads=threads, backend=backend, budget=budget)
+        session = Session.open(
+            bundle, max_context=max_context, threads=threads, backend=backend, budget=budget, realtime=wishes
+        )
         gc.freeze()  # all that was loaded stays: looking through it in the middle of the request would take 30 ms
         advance(1)
     with session:
@@ -158,8 +163,10 @@ def run(
             first = next(events)
             advance(1)
         if as_json:
-            emit_json(_last(chain([first], events)).as_dict())
+            granted = {} if wishes is None else {"realtime": listed_wishes(session.realtime)}
+            emit_json(_last(chain([first], events)).as_dict() | granted)
         else:
+            tell_wishes(session.realtime)
             result = _print_as_it_comes(chain([first], events))
             _show(result)
             if explain:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from phiedge.errors import UsageError
+from phiedge.runtime.prompt import ThinkMode
 
 OnInfeasible: TypeAlias = Literal["refuse", "degrade", "attempt"]
 Sacrifice: TypeAlias = Literal["visual", "thinking"]
@@ -31,6 +32,7 @@ class Budget:
     - `ttft_ms` covers everything up to the first token, `token_ms` one token. A request that would not meet them is
       refused; one that was admitted and misses them goes on, and its result says so.
     - `answer_tokens` is the room that a deadline keeps for the answer (`DEFAULT_ANSWER_TOKENS` where none is named).
+    - `think` is the mode of requests that leave it to the model: "on", "off", or "auto" as they say themselves.
     - `think_tokens` and `think_ms` are ceilings on the thinking; `min_think_tokens` puts its end off until so many
       tokens were thought, by `extending_text` in place of the end, as long as there is time.
     - `min_visual_tokens` is the fewest that a picture may be seen with when it is made smaller.
@@ -44,6 +46,7 @@ class Budget:
     ttft_ms: float | None = None
     token_ms: float | None = None
     answer_tokens: int | None = None
+    think: ThinkMode = "auto"
     think_tokens: int | None = None
     think_ms: float | None = None
     min_think_tokens: int | None = None
@@ -104,6 +107,7 @@ class Budget:
 
     def _check_whole(self) -> None:
         """Refuse what would have no effect without something else."""
+        self._check_think()
         if self.answer_tokens is not None and self.deadline_ms is None:
             raise UsageError(
                 f"answer_tokens {self.answer_tokens} are kept out of a deadline, and there is none",
@@ -121,6 +125,18 @@ class Budget:
                 f"min_visual_tokens {self.min_visual_tokens} has no effect, as no picture is made smaller",
                 remedy="give on_infeasible='degrade' with 'visual' among the sacrifices, or leave it out",
             )
+
+    def _check_think(self) -> None:
+        if self.think not in get_args(ThinkMode):
+            raise UsageError(
+                f"there is no think mode {self.think!r}", remedy=f"use one of {', '.join(get_args(ThinkMode))}"
+            )
+        for name in ("think_tokens", "think_ms", "min_think_tokens"):
+            value = getattr(self, name)
+            if self.think == "off" and value is not None:
+                raise UsageError(
+                    f"{name} {value} has no effect on think='off'", remedy=f"leave {name} out, or let it think"
+                )
 
 
 def _check_time(name: str, value: object) -> None:

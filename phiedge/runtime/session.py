@@ -25,6 +25,7 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.merge import PictureRows
 from phiedge.runtime.preparing import Prepared, prepare
 from phiedge.runtime.prompt import Message, ThinkMode
+from phiedge.runtime.realtime import RealtimePolicy, Report, apply
 from phiedge.runtime.request import Request
 from phiedge.runtime.result import Event, FinishReason, Outcome, Result, TokenCounts
 from phiedge.runtime.reuse import DEFAULT_REUSE_BYTES
@@ -50,6 +51,7 @@ class Session:
         load_ns: int,
         budget: Budget | None = None,
         control: Control | None = None,
+        realtime: RealtimePolicy | None = None,
     ) -> None:
         self._bundle = bundle
         self._model: LoadedModel | None = model
@@ -61,6 +63,8 @@ class Session:
         self._cancelled = False
         self._budget = budget
         self._control = control or Control(bundle, threads=None, clock_ns=time.perf_counter_ns)
+        self.realtime: tuple[Report, ...] = () if realtime is None else apply(realtime, trial=self._try)
+        # A profile depends on what was wished for and granted.
         if budget is not None:
             self._control.prepare(model)
 
@@ -73,6 +77,7 @@ class Session:
         chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
         backend: str | None = None,
         budget: Budget | None = None,
+        realtime: RealtimePolicy | None = None,
         reuse: bool = False,
         reuse_bytes: int = DEFAULT_REUSE_BYTES,
     ) -> "Session":
@@ -82,6 +87,7 @@ class Session:
         bundle was exported for; the cache takes memory in proportion. `threads` defaults to the physical cores. The
         prompt is computed `chunk_tokens` at a time. `backend` names what computes (`phiedge.engines.backends`), by
         default what suits the bundle's target. `budget` holds for every request that brings none of its own.
+        `realtime` is what is asked of the system once the engines are open; `Session.realtime` says what became of it.
 
         With `reuse`, what a request has in common with the one before it (its history, the same pictures) is not
         computed again, and features of pictures are kept up to `reuse_bytes`; answers may then differ by rounding.
@@ -98,7 +104,8 @@ class Session:
             reuse_bytes=reuse_bytes if reuse else None,
         )
         control = Control(bundle, threads=threads, clock_ns=time.perf_counter_ns)
-        return Session(bundle, model, load_ns=time.perf_counter_ns() - begun_ns, budget=budget, control=control)
+        load_ns = time.perf_counter_ns() - begun_ns
+        return Session(bundle, model, load_ns=load_ns, budget=budget, control=control, realtime=realtime)
 
     @property
     def bundle(self) -> Bundle:
@@ -197,17 +204,18 @@ class Session:
         comes, and it occupies the session until the iterator ends or is closed. The reader's own time counts as time of
         the request.
         """
+        budget = budget or self._budget
         request = Request(
             prompt=prompt,
             images=images,
-            think=think,
+            think=budget.think if budget is not None and think == "auto" else think,
             max_new_tokens=max_new_tokens,
             sampling=Sampling(temperature=temperature, top_p=top_p, seed=seed),
             raw=raw,
             truncate_like_publisher=truncate_like_publisher,
             history=history,
             max_visual_tokens=max_visual_tokens,
-            budget=budget or self._budget,
+            budget=budget,
             form=form,
         )
         return self._events(request)
@@ -389,6 +397,22 @@ class Session:
             return logits
         except RunStoppedError:
             raise SessionError("the request was cancelled before its logits were there") from None
+        finally:
+            self._end()
+
+    def _try(self, size: tuple[int, int] | None, tokens: int) -> float:
+        """Milliseconds of a request about an empty picture of a size, or none, with exactly so many tokens."""
+        model = self._begin()
+        try:
+            watch = Stopwatch(self._control.clock_ns)
+            images = [] if size is None else [np.zeros((size[1], size[0], 3), dtype=np.uint8)]
+            prepared = prepare(model, Request(prompt="?", images=images, think="off"), watch, room=tokens)
+            model.write_rows(prepared.plan, prepared.pictures, watch)
+            self._sampler.start(Sampling())
+            logits = model.prefill(prepared.plan.length)
+            for _ in range(tokens):
+                logits = model.step(self._sampler.choose(logits))
+            return watch.timings(load_ns=0).total
         finally:
             self._end()
 

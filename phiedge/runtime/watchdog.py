@@ -7,6 +7,8 @@ for each request. After `disarm` returns, nothing is stopped any more.
 import threading
 from collections.abc import Callable
 
+from phiedge.runtime.realtime import watch_over
+
 
 class Watchdog:
     """Calls `stop` once when the clock has reached the moment that it was armed for."""
@@ -61,6 +63,7 @@ class Watchdog:
             return None
 
     def _watch(self) -> None:
+        watch_over()
         with self._changed:
             while not self._closed:
                 self._changed.wait(self.check())

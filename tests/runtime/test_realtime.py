@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from phiedge.bundle import Bundle
 from phiedge.errors import UsageError
-from phiedge.runtime.realtime import RealtimePolicy, System, apply
+from phiedge.runtime.realtime import RealtimePolicy, System, apply, watch_over
+from phiedge.runtime.session import Session
 
 EVERYTHING = RealtimePolicy(cpus=(1, 2), fifo_priority=10, lock_memory=True, freeze_garbage=True)
 
@@ -16,6 +18,8 @@ class Recorded(System):
     def __init__(self, no: dict[str, Exception] | None = None, throttle: tuple[int, int] | None = None) -> None:
         self.calls: list[tuple[object, ...]] = []
         self._no, self._throttle = no or {}, throttle
+        self.fifo: int | None = None
+        self.faults = 0
 
     def threads(self) -> list[int]:
         return [7, 8]
@@ -35,6 +39,12 @@ class Recorded(System):
 
     def throttle_us(self) -> tuple[int, int] | None:
         return self._throttle
+
+    def own_fifo(self) -> int | None:
+        return self.fifo
+
+    def page_faults(self) -> int:
+        return self.faults
 
     def _call(self, name: str, *arguments: object) -> None:
         if name in self._no:
@@ -85,8 +95,69 @@ def test_staying_where_it_is_works_on_this_system() -> None:
     assert report.status == "applied"
 
 
+def test_every_shape_is_answered_before_anything_is_asked() -> None:
+    tried: list[tuple[object, int]] = []
+
+    def trial(size: tuple[int, int] | None, tokens: int) -> float:
+        tried.append((size, tokens))
+        return 10.0 if len(tried) <= 2 else 4.0
+
+    (report,) = apply(RealtimePolicy(warm_up=((64, 48),)), system=Recorded(), trial=trial)
+    assert [size for size, _ in tried] == [None, (64, 48)] * 2
+    assert (report.status, report.detail) == ("applied", "2 shapes took 20.0 ms the first time, 8.0 ms then")
+
+
 @pytest.mark.parametrize(
-    "wish", [{"cpus": ()}, {"cpus": (-1,)}, {"cpus": (1, 1)}, {"fifo_priority": 0}, {"fifo_priority": 50}]
+    ("each", "status", "told"),
+    [(0, "applied", "no page was touched for the first time in 64"), (1, "refused", "64 pages were touched")],
+)
+def test_tokens_that_touch_new_memory_are_told(each: int, status: str, told: str) -> None:
+    system = Recorded()
+
+    def trial(size: tuple[int, int] | None, tokens: int) -> float:
+        system.faults += 100 + each * tokens  # a request allocates, whatever its tokens do
+        return 1.0
+
+    (report,) = apply(RealtimePolicy(check_allocation=True), system=system, trial=trial)
+    assert (report.wish, report.status) == ("check_allocation", status)
+    assert report.detail.startswith(told)
+
+
+def test_without_a_session_nothing_can_be_warmed_up() -> None:
+    reports = apply(RealtimePolicy(warm_up=(), check_allocation=True), system=Recorded())
+    assert [report.status for report in reports] == ["unavailable"] * 2
+    assert "Session.open" in reports[0].detail
+
+
+def test_a_session_asks_for_its_wishes_when_it_opens(tiny_bundle: Bundle) -> None:
+    wishes = RealtimePolicy(warm_up=((64, 64),), check_allocation=True)
+    with Session.open(tiny_bundle, max_context=512, realtime=wishes) as session:
+        assert [report.wish for report in session.realtime] == ["warm_up", "check_allocation"]
+        assert session.realtime[0].status == "applied"
+        assert session.generate("hello", think="off", max_new_tokens=2).token_ids
+
+
+def test_a_thread_that_watches_stands_above_what_it_watches() -> None:
+    system = Recorded()
+    watch_over(system)
+    assert system.calls == []
+    system.fifo = 10
+    watch_over(system)
+    assert system.calls == [("fifo", 0, 11)]
+    watch_over(Recorded({"fifo": PermissionError(errno.EPERM, "no")}))
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"cpus": ()},
+        {"cpus": (-1,)},
+        {"cpus": (1, 1)},
+        {"fifo_priority": 0},
+        {"fifo_priority": 50},
+        {"warm_up": ((0, 5),)},
+        {"warm_up": ((5,),)},
+    ],
 )
 def test_wishes_that_make_no_sense_are_refused(wish: dict) -> None:
     with pytest.raises(UsageError, match=next(iter(wish))):

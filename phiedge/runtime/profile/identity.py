@@ -12,6 +12,7 @@ from pathlib import Path
 
 from phiedge.bundle import Bundle, hash_file
 from phiedge.devices.host import host
+from phiedge.devices.probe.clocks import DEVFREQ, GPU_NAMES
 from phiedge.devices.processor import this_processor
 from phiedge.engines.engine_record import RECORD_NAME
 from phiedge.engines.threads import default_threads
@@ -23,7 +24,7 @@ _ROOT = Path("/")
 _CPUFREQ = "sys/devices/system/cpu/cpu0/cpufreq"
 # Linux for Tegra tells what board it is on, and nvpmodel which power mode it set last (pmode:0002).
 _BOARD, _POWER_MODE = "proc/device-tree/model", "var/lib/nvpmodel/status"
-_GPUS = "proc/driver/nvidia/gpus"
+_GPUS, _DRIVER = "proc/driver/nvidia/gpus", "proc/driver/nvidia/version"
 _PACKAGES = {
     "onnxruntime": ("onnxruntime",),
     "onnxruntime-cuda": ("onnxruntime-gpu",),
@@ -65,7 +66,7 @@ def identity_here(bundle: Bundle, model: LoadedModel, *, threads: int | None, ro
             "chunk tokens": str(model.chunk_tokens),
             "activations": model.activations,
         },
-        versions=_versions(model.backend),
+        versions=_versions(model.backend) | {"GPU driver": _driver(root)},
         graphs=_graphs(bundle, model.backend),
     )
 
@@ -102,9 +103,25 @@ def _machine(root: Path) -> dict[str, str]:
         "GPUs": ", ".join(gpus) or UNKNOWN,
         "power mode": _text(root / _POWER_MODE),
         "clock governor": _text(root / _CPUFREQ / "scaling_governor"),
+        "lowest clock kHz": _text(root / _CPUFREQ / "scaling_min_freq"),
         "highest clock kHz": _text(root / _CPUFREQ / "scaling_max_freq"),
+        "GPU clocks": _gpu_clocks(root),
         "real-time policy": str(os.sched_getscheduler(0)) if hasattr(os, "sched_getscheduler") else UNKNOWN,
     }
+
+
+def _gpu_clocks(root: Path) -> str:
+    """The range of an integrated GPU's clock and what governs it; a card's is told to nobody but its own tools."""
+    paths = [root / DEVFREQ[1:] / name for name in GPU_NAMES]
+    told = [
+        " ".join(_text(path / name) for name in ("min_freq", "max_freq", "governor")) for path in paths if path.is_dir()
+    ]
+    return ", ".join(told) or UNKNOWN
+
+
+def _driver(root: Path) -> str:
+    """NVRM's line with the version of the kernel module."""
+    return next(iter(_text(root / _DRIVER).splitlines()), UNKNOWN)
 
 
 def _versions(backend: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from phiedge.runtime.profile.identity import identity_here
 from phiedge.runtime.profile.measuring import Measuring
 from phiedge.runtime.profile.store import Fit, Profile
 from phiedge.runtime.prompt import ThinkMode
+from phiedge.runtime.realtime import RealtimePolicy
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS, Session
 
 DEFAULT_SECONDS = 60.0
@@ -60,10 +61,14 @@ def measure_profile(
     chunk_tokens: int = DEFAULT_CHUNK_TOKENS,
     backend: str | None = None,
     seconds: float = DEFAULT_SECONDS,
+    realtime: RealtimePolicy | None = None,
     progress: Progress = silent,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> Profile:
-    """Measure for about `seconds`, besides opening. Options and errors as of `Session.open`."""
+    """Measure for about `seconds`, besides opening. Options and errors as of `Session.open`.
+
+    What `realtime` wishes for and is granted is a part of the profile's identity, as far as the system can tell it.
+    """
     if not 0 < seconds < float("inf"):
         raise UsageError(f"seconds must be a number above 0, not {seconds:g}", remedy=f"as in {DEFAULT_SECONDS:g}")
     load_before = os.getloadavg()[0]
@@ -74,8 +79,12 @@ def measure_profile(
         )
         advance(1)
     load_ns = clock_ns() - begun_ns
-    with Session(bundle, model, load_ns=load_ns) as session:
-        parts = _measure_parts(model, seconds, load_ms=load_ns / 1e6, progress=progress, clock_ns=clock_ns)
+    cold_ms = _cold_ms(bundle, model)
+    with Session(bundle, model, load_ns=load_ns, realtime=realtime) as session:
+        parts = replace(
+            _measure_parts(model, seconds, load_ms=load_ns / 1e6, progress=progress, clock_ns=clock_ns),
+            cold_ms=cold_ms,
+        )
         until_ns = begun_ns + load_ns + int(seconds * 1e9)
         fitted, fit = measure_requests(session, model, parts, until_ns=until_ns, progress=progress, clock_ns=clock_ns)
         identity = identity_here(bundle, model, threads=threads)
@@ -86,6 +95,16 @@ def measure_profile(
         seconds=round((clock_ns() - begun_ns) / 1e9, 1),
         load_average=(round(load_before, 2), round(os.getloadavg()[0], 2)),
     )
+
+
+def _cold_ms(bundle: Bundle, model: LoadedModel) -> float:
+    """By how much the first request after opening takes longer than the same one later."""
+    side = model.facts.patch_size * int(model.facts.min_num_patches**0.5)
+    picture = np.zeros((side, side, 3), dtype=np.uint8)
+    with Session(bundle, model, load_ns=0) as session:
+        sees = [picture] if model.context >= 2 * model.facts.min_num_patches else []
+        first, *later = (session.generate("?", sees, think="off", max_new_tokens=2).timings_ms.total for _ in range(4))
+    return max(0.0, first - statistics.median(later))
 
 
 def _measure_parts(

@@ -122,12 +122,18 @@ def test_a_board_a_gpu_and_a_power_mode_are_read_where_they_are(bundle, model, t
         ("proc/device-tree/model", "NVIDIA Jetson AGX Orin\0"),
         ("var/lib/nvpmodel/status", "pmode:0002\n"),
         ("proc/driver/nvidia/gpus/0000:01:00.0/information", "Model: \t\t NVIDIA RTX 4090\nIRQ: 1\n"),
+        ("proc/driver/nvidia/version", "NVRM version: 540.4.0\nGCC version: 11\n"),
         ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
+        ("sys/class/devfreq/17000000.gpu/max_freq", "1300500000\n"),
+        ("sys/class/devfreq/17000000.gpu/governor", "nvhost_podgov\n"),
     ):
         path = tmp_path / "root" / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    machine = identity_here(bundle, model, threads=1, root=tmp_path / "root").machine
+    found = identity_here(bundle, model, threads=1, root=tmp_path / "root")
+    machine = found.machine
+    assert machine["GPU clocks"] == "unknown 1300500000 nvhost_podgov"
+    assert found.versions["GPU driver"] == "NVRM version: 540.4.0"
     assert machine["board"] == "NVIDIA Jetson AGX Orin"
     assert machine["power mode"] == "pmode:0002"
     assert machine["GPUs"] == "NVIDIA RTX 4090"
