@@ -66,7 +66,7 @@ def identity_here(bundle: Bundle, model: LoadedModel, *, threads: int | None, ro
             "chunk tokens": str(model.chunk_tokens),
             "activations": model.activations,
         },
-        versions=_versions(model.backend) | {"GPU driver": _driver(root)},
+        versions=_versions(model.backend, root),
         graphs=_graphs(bundle, model.backend),
     )
 
@@ -75,7 +75,7 @@ def differences_here(identity: Identity, bundle: Bundle, *, root: Path = _ROOT) 
     """What is otherwise on this machine than when a profile was measured, as far as it can be told without opening the
     bundle: all but the settings of a session."""
     backend = identity.backend
-    here = replace(identity, machine=_machine(root), versions=_versions(backend), graphs=_graphs(bundle, backend))
+    here = replace(identity, machine=_machine(root), versions=_versions(backend, root), graphs=_graphs(bundle, backend))
     return identity.differences(here)
 
 
@@ -124,9 +124,10 @@ def _driver(root: Path) -> str:
     return next(iter(_text(root / _DRIVER).splitlines()), UNKNOWN)
 
 
-def _versions(backend: str) -> dict[str, str]:
+def _versions(backend: str, root: Path) -> dict[str, str]:
     packages = ("phiedge", "numpy", "pillow", "tokenizers", *_PACKAGES.get(backend, ()))
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+    found = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), "GPU driver": _driver(root), **found}
 
 
 def _version(package: str) -> str:
