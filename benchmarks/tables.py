@@ -157,6 +157,48 @@ def _jitter(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     return rows
 
 
+def _structured(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [("what", "measured", "beside it")]
+    for name, host in results["host"].items():
+        for form in ("choice", "box", "schema"):
+            us = host[form]
+            told = f"{us['median']:.0f} µs, p90 {us['p90']:.0f}"
+            rows.append(
+                (f"a token of a {form}, {host['vocabulary']} tokens ({name})", told, f"{us['compile_ms']:.0f} ms once")
+            )
+        masks = host["mask_us"]
+        peers = ", ".join(f"{peer} {us['median']:.0f} µs" for peer, us in masks.items() if peer != "llguidance")
+        rows.append((f"of that the mask ({name})", f"{masks['llguidance']['median']:.0f} µs", peers))
+    for task, shares in results["accuracy"].items():
+        told = f"{shares['formed']:.0%} with a form"
+        rows.append((f"right answers, {task}", told, f"{shares['free']:.0%} free, {shares['same']:.0%} the same"))
+    for share, kept in results["deadlines"].items():
+        if share != "usual_ms":
+            formed, free = (
+                f"{kept[name]['parses']:.0%} parse, {kept[name]['right']:.0%} right" for name in ("formed", "free")
+            )
+            rows.append((f"boxes by {share} of the usual time", f"{formed} with a form", f"{free} free"))
+    return rows
+
+
+def _reuse(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    first, parts = results["first_token_ms"], results["parts_of_second_ms"]
+    rows: Rows = [("until the first token", "ms, median", "p90")]
+    labels = {
+        "first": "the first question about a picture",
+        "second": "a further one, what is common kept",
+        "second_fresh": "the same with nothing kept",
+    }
+    for name, label in labels.items():
+        rows.append((label, f"{first[name]['median']:.2f}", f"{first[name]['p90']:.2f}"))
+    prefill, limit = parts["prefill"], results["limit_ms"]
+    computed = f"{results['computed_tokens']['median']:.0f} rows computed"
+    rows.append((f"of the further one: {computed}", f"{prefill['median']:.2f}", f"{prefill['p90']:.2f}"))
+    rows.append(("limit: as many rows by themselves", f"{limit['median']:.2f}", f"{limit['p90']:.2f}"))
+    rows.append((f"the same answers, of {results['questions']}", f"{results['same_answers']:.1%}", ""))
+    return rows
+
+
 def _side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     rows: Rows = [
         (
@@ -342,6 +384,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "deadlines-simulated": _deadlines_simulated,
     "accuracy-by-deadline": _accuracy_by_deadline,
     "decode-jitter": _jitter,
+    "structured": _structured,
+    "reuse": _reuse,
     "peers-side-by-side": _side_by_side,
     "tensorrt-build": _tensorrt_build,
     "tensorrt-build-full-size": _tensorrt_build,

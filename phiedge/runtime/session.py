@@ -265,6 +265,17 @@ class Session:
         request = Request(prompt=prompt, images=images, think=think, raw=raw)
         return self._forced_logits(request, continuation)
 
+    def compile(self, form: Form) -> int:
+        """Prepare a form before its first request; returns how many tokens its shortest answer has.
+
+        Raises `UsageError` for a form that cannot be followed, and `MissingExtraError`.
+        """
+        model = self._begin()
+        try:
+            return model.grammars.compile(form).least_tokens
+        finally:
+            self._end()
+
     def cancel(self) -> None:
         """End the request that is running, if any, from another thread; it gives a result with what there is so far."""
         with self._guard:

@@ -91,7 +91,7 @@ class Grammars:
         library = _library()
         text = _written(library, form)
         failed, messages = library.LLMatcher.validate_grammar_with_warnings(text, self.tokens)
-        if failed:
+        if failed or messages:  # a warning tells what would not be kept
             raise UsageError(
                 f"the {form.name} cannot be followed: {_told(messages)}", remedy=_REMEDIES[form.grammar[0]]
             )

@@ -17,6 +17,8 @@ from phiedge.runtime.tokens import Tokenizer
         (JsonForm({"type": "nope"}), "Invalid type: nope"),
         (JsonForm({"not": {"type": "string"}}), "Unimplemented keys"),
         (JsonForm({"type": "array", "uniqueItems": True}), "uniqueItems"),
+        (JsonForm({"x-guidance": {"lenient": True}, "not": {"type": "string"}}), "Unimplemented keys"),
+        (JsonForm({"oneOf": [{"type": "number"}, {"type": "integer"}]}), "oneOf"),
         (JsonForm({"enum": []}), "Unsatisfiable"),
         (JsonForm({"$ref": "#/nowhere"}), "does not exist"),
         (JsonForm({"$ref": "http://example.org/schema"}), "not present"),
