@@ -37,7 +37,7 @@ def check_kv_cache(kv_cache: str, device: Device) -> CacheType | None:
     if device.kind == "jetson":
         raise UsageError(
             f"--kv-cache {INT8} is for ONNX Runtime; the engine of {device.name} is TensorRT, whose cache is float16",
-            remedy=f"leave --kv-cache out, or use a target that ONNX Runtime serves, such as cpu (not {device.name})",
+            remedy="leave --kv-cache out, or export for a target that ONNX Runtime serves: cpu, or a discrete GPU",
         )
     return "int8"
 

@@ -49,6 +49,11 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
             f"--precision {plan.name} has no small integers to calibrate",
             remedy="leave --calibration out, or say --precision int4, or --kv-cache int8",
         )
+    if plan.decoder_bits is None and method != "auto":
+        raise UsageError(
+            f"--method {method} chooses small integers, and --precision {plan.name} has none",
+            remedy="leave --method out: scales of a cache have no methods",
+        )
     if calibration != BUILTIN and not Path(calibration).is_file():
         raise UsageError(
             f"there is no calibration {calibration!r}",

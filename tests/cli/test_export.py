@@ -26,6 +26,7 @@ def test_the_reference_model_is_exported_for_orin_by_default(reference_export: A
         "model",
         "precision",
         "group_size",
+        "kv_cache",
         "max_context",
         "files",
         "bytes",

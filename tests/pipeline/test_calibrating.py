@@ -49,6 +49,18 @@ def test_the_report_tells_the_method_of_each_tensor_and_what_each_lost(calibrate
     assert told["calibration"]["divergence"]["all"]["kl_mean"] > 0
 
 
+def test_the_report_has_scales_for_a_cache_in_either_format_even_where_the_graph_has_none(calibrated) -> None:
+    told, facts = read_report(calibrated)["kv_cache"], calibrated.manifest.facts
+    assert (told["stored_as"], told["graph_sha256"], told["samples"]) == (None, None, 14)
+    for form in ("int8", "float8"):
+        for side in ("key", "value"):
+            assert len(told[form][side]) == facts.num_layers
+            assert min(told[form][side]) > 0
+    # Both cover about the same numbers, int8 with 127 steps and float8 up to 448.
+    assert 1 < told["int8"]["key"][0] / told["float8"]["key"][0] < 2 * 448 / 127
+    assert [layer["layer"] for layer in told["layers"]] == list(range(facts.num_layers))
+
+
 def test_a_calibrated_bundle_runs_and_verifies(calibrated) -> None:
     assert calibrated.check_files() == []
     assert read_report(calibrated)["end_to_end"]["cosine_mean"] > 0.9

@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,14 @@ def test_a_bundle_that_is_not_int4_is_refused(oracle_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="a decoder of float32 for .*; openvino runs int4") as caught:
         open_engines(oracle_bundle, backend=BACKEND, threads=1, capacity=8)
     assert "--precision int4" in str(caught.value.remedy)
+
+
+def test_a_cache_with_scales_of_its_own_is_refused(int4_bundle: Bundle) -> None:
+    precision = replace(int4_bundle.manifest.precision, cache="int8")
+    bundle = replace(int4_bundle, manifest=replace(int4_bundle.manifest, precision=precision))
+    with pytest.raises(BundleError, match="keys and values as int8 .* openvino has no kernel for") as caught:
+        open_engines(bundle, backend=BACKEND, threads=1, capacity=8)
+    assert caught.value.remedy == "use --backend onnxruntime, or export with --kv-cache float"
 
 
 def test_without_the_package_the_extra_is_named(int4_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
