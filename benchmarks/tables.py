@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bundle_speed import NAMES as BUNDLES
+from benchmarks.cache_tables import kv_cache, reference_kv_cache
 from benchmarks.record import latest
 
 PAGE = Path(__file__).with_name("README.md")
@@ -372,6 +373,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "calibrate-layer-awq": _calibrate_layer,
     "calibrate-layer-gptq": _calibrate_layer,
     "reference-eight-bits": _eight_bits,
+    "reference-kv-cache": reference_kv_cache,
+    "kv-cache": kv_cache,
     "bandwidth": _bandwidth,
     "startup": _startup,
     "export-reference": _export,
