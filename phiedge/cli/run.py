@@ -107,6 +107,15 @@ def run(
     ] = None,
     box: Annotated[bool, typer.Option("--box", help="A place in the picture, [x1, y1, x2, y2] from 0 to 1.")] = False,
     point: Annotated[bool, typer.Option("--point", help="A point in the picture, [x, y] from 0 to 1.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            help="Let a server of vLLM or TensorRT-LLM compute, that has a checkpoint of the bundle.",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say how the time was planned and how it went.")] = False,
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
