@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from phiedge.runtime.budget import Budget
     from phiedge.runtime.camera import LatestFrame
     from phiedge.runtime.forms.form import BoxForm, ChoiceForm, JsonForm, PatternForm, PointForm
+    from phiedge.runtime.remote.session import RemoteSession
     from phiedge.runtime.result import Event, Result
     from phiedge.runtime.session import Session
 
@@ -67,6 +68,7 @@ __all__ = [
     "PhiEdgeError",
     "PointForm",
     "PromptError",
+    "RemoteSession",
     "Result",
     "SchemaError",
     "Session",
@@ -92,6 +94,7 @@ _HOMES = {
     "LatestFrame": "phiedge.runtime.camera",
     "PatternForm": "phiedge.runtime.forms.form",
     "PointForm": "phiedge.runtime.forms.form",
+    "RemoteSession": "phiedge.runtime.remote.session",
     "Result": "phiedge.runtime.result",
     "Session": "phiedge.runtime.session",
 }

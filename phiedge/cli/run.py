@@ -17,7 +17,7 @@ from phiedge.cli.verbs import verb_app
 from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from phiedge.runtime.budget import Budget
     from phiedge.runtime.forms.form import Form
@@ -143,6 +143,7 @@ def run(
       phiedge run bundle -i screen.png -p "Is it open?" --choice yes --choice no
     """
     with held_interrupts():
+        from phiedge.runtime.remote.session import RemoteSession
         from phiedge.runtime.session import Session
 
     think_mode, progress = _think_mode(think), terminal_progress()
@@ -151,10 +152,17 @@ def run(
     form = _form(schema, choice, pattern, box=box, point=point)
     if explain and budget is None:
         raise UsageError("--explain tells how a budget was met, and there is none", remedy="give --deadline-ms")
+    if server is not None:
+        of_engines = {"--backend": backend, "--threads": threads, "--max-context": max_context, "--realtime": realtime}
+        _check_server_options(of_engines, explain=explain)
+    session: Session | RemoteSession
     with progress.task("open", 1, "bundle") as advance:
-        session = Session.open(
-            bundle, max_context=max_context, threads=threads, backend=backend, budget=budget, realtime=wishes
-        )
+        if server is not None:
+            session = RemoteSession.connect(server, bundle, budget=budget)
+        else:
+            session = Session.open(
+                bundle, max_context=max_context, threads=threads, backend=backend, budget=budget, realtime=wishes
+            )
         gc.freeze()  # all that was loaded stays: looking through it in the middle of the request would take 30 ms
         advance(1)
     with session:
@@ -180,6 +188,16 @@ def run(
             _show(result)
             if explain:
                 _explain(result)
+
+
+def _check_server_options(options: "Mapping[str, object]", *, explain: bool) -> None:
+    """Refuse what is of an engine in this process."""
+    given = [name for name, value in options.items() if value is not None] + (["--explain"] if explain else [])
+    if given:
+        raise UsageError(
+            f"{given[0]} is of an engine in this process, --server has the other compute",
+            remedy=f"leave {given[0]} out",
+        )
 
 
 def _think_mode(word: str) -> "ThinkMode":

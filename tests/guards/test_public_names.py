@@ -7,7 +7,7 @@ import pytest
 import phiedge
 from phiedge import errors
 
-PUBLIC = {"Budget", "Bundle", "Event", "LatestFrame", "Result", "Session", "__version__"}
+PUBLIC = {"Budget", "Bundle", "Event", "LatestFrame", "RemoteSession", "Result", "Session", "__version__"}
 FORMS = {"BoxForm", "ChoiceForm", "JsonForm", "PatternForm", "PointForm"}
 ERRORS = {name for name, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, phiedge.PhiEdgeError)}
 

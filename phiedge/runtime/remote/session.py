@@ -17,10 +17,12 @@ from phiedge.bundle import Bundle
 from phiedge.errors import PromptError, SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.chat_template import ChatTemplate
+from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource, load_images
 from phiedge.runtime.merge import plan_rows
 from phiedge.runtime.preprocess import PatchBudget, Picture, fit_picture
 from phiedge.runtime.prompt import Message, Prompt, PromptBuilder, ThinkMode
+from phiedge.runtime.realtime import Report
 from phiedge.runtime.remote.bodies import CHAT, COMPLETIONS, Kind, completion, conversation
 from phiedge.runtime.remote.endpoint import Endpoint, EventStream, StreamTimeout
 from phiedge.runtime.remote.keeping import ServerKeeper, admit
@@ -105,6 +107,11 @@ class RemoteSession:
         return self._bundle
 
     @property
+    def realtime(self) -> tuple[Report, ...]:
+        """Nothing was asked of the system: what computes is another process."""
+        return ()
+
+    @property
     def max_context(self) -> int:
         """How many positions a prompt, its pictures and its answer may take together."""
         return self._served.context
@@ -123,6 +130,7 @@ class RemoteSession:
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
         budget: Budget | None = None,
+        form: Form | None = None,
     ) -> Result:
         """As `Session.generate`, computed by the server."""
         events = self.stream(
@@ -137,6 +145,7 @@ class RemoteSession:
             history=history,
             max_visual_tokens=max_visual_tokens,
             budget=budget,
+            form=form,
         )
         result = None
         for event in events:
@@ -158,8 +167,16 @@ class RemoteSession:
         history: Sequence[Message] = (),
         max_visual_tokens: int | None = None,
         budget: Budget | None = None,
+        form: Form | None = None,
     ) -> Iterator[Event]:
-        """As `Session.stream`. Closing the iterator closes the server's stream, which ends its work."""
+        """As `Session.stream`. Closing the iterator closes the server's stream, which ends its work.
+
+        Raises `UsageError` for a `form`: no server keeps one under a deadline.
+        """
+        if form is not None:
+            raise UsageError(
+                "a form of the answer needs an engine in this process", remedy="open the bundle with Session.open"
+            )
         request = Request(
             prompt=prompt,
             images=images,

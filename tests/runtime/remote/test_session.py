@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from command_lines import assert_refused, tell
 from openai_server import DONE, Script, event, finished, serving, text, tokens
 from phiedge.bundle import Bundle
 from phiedge.errors import (
@@ -23,6 +24,7 @@ from phiedge.errors import (
 )
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.chat_template import ChatTemplate
+from phiedge.runtime.forms.form import ChoiceForm
 from phiedge.runtime.prompt import PromptBuilder
 from phiedge.runtime.remote import session as remote
 from phiedge.runtime.remote.session import RemoteSession
@@ -250,6 +252,24 @@ def test_a_refusal_is_told(bundle: Bundle, status: int, error: str, kind: type[E
     with serving(Script(status=status, error=error)) as server, RemoteSession.connect(server.url, bundle) as session:
         with pytest.raises(kind, match=message):
             session.generate(QUESTION)
+
+
+def test_a_form_is_refused(bundle: Bundle) -> None:
+    with serving(Script()) as server, RemoteSession.connect(server.url, bundle) as session:
+        with pytest.raises(UsageError, match="needs an engine in this process"):
+            session.generate(QUESTION, form=ChoiceForm(["yes", "no"]))
+
+
+def test_the_command_line_asks_a_server(
+    bundle: Bundle, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(answered(tokenizer, bundle, "75")) as server:
+        told = tell(capsys, "run", bundle.path, "-p", QUESTION, "--server", server.url, "--json").json
+        message = assert_refused(
+            capsys, "run", bundle.path, "-p", QUESTION, "--server", server.url, "--threads", "1", code=2
+        )
+    assert (told["answer"], told["backend"], told["finish_reason"]) == ("75", "vllm", "stop")
+    assert message.startswith("--threads is of an engine in this process")
 
 
 def test_no_server_and_a_wrong_one_are_told(bundle: Bundle) -> None:
