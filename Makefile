@@ -19,7 +19,7 @@ demo: $(VENV)/.ready-test
 	PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh
 
 test: $(VENV)/.ready-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadscope
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
