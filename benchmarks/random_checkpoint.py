@@ -83,7 +83,7 @@ def write(directory: Path, shape: DecoderShape, *, seed: int = 0) -> RandomCheck
     phi3.mkdir(exist_ok=True)
     config = _config(shape)
     (checkpoint / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-    (phi3 / "config.json").write_text(json.dumps(_phi3_config(config), indent=1), encoding="utf-8")
+    (phi3 / "config.json").write_text(json.dumps(phi3_config(config), indent=1), encoding="utf-8")
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         for target in (checkpoint, phi3):
             shutil.copyfile(_TEMPLATE / name, target / name)
@@ -125,7 +125,8 @@ def _config(shape: DecoderShape) -> dict[str, object]:
     }
 
 
-def _phi3_config(config: Mapping[str, object]) -> dict[str, object]:
+def phi3_config(config: Mapping[str, object]) -> dict[str, object]:
+    """What of this architecture's configuration a builder of Phi-3 knows."""
     kept = (
         *("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size"),
         *("vocab_size", "rms_norm_eps", "rope_theta", "max_position_embeddings", "original_max_position_embeddings"),

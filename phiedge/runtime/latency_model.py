@@ -18,6 +18,9 @@ from dataclasses import dataclass, replace
 
 from phiedge.errors import BundleError
 
+RUN_TOKENS = 16
+"""How many tokens are measured together for the spread of many."""
+
 _HALVINGS, _CHUNK_COST = 3, 1.02
 """How often a chunk may be halved, and what its prompt may cost more for it."""
 
@@ -119,7 +122,7 @@ class LatencyModel:
     """Every part of a request on one device, for one backend.
 
     `request_ms` is what a request takes besides its parts. `step` is one token, all of the host's work on it included;
-    `run_excess` is the excess of many tokens together, which is smaller, at `run_quantile`. `joint` is how many times
+    `run_excess` is the excess of `RUN_TOKENS` together, which is smaller, at `run_quantile`. `joint` is how many times
     the excess of their parts whole requests seldom exceed, at `joint_quantile`. `abort_usual_ms` is what an engine
     usually goes on for after it was told to stop, `abort_ms` the longest that was seen. `load_ms` is what opening took,
     `cold_ms` by how much the first request took longer than it would later.
@@ -193,13 +196,15 @@ class LatencyModel:
         return _estimate(self.step, step_features(context))
 
     def steps(self, count: int, context: int) -> Estimate:
-        """`count` tokens, the first over `context` positions. One of them may be as slow as one seldom is."""
+        """`count` tokens, the first over `context` positions."""
         if count <= 0:
             return NOTHING
         fixed_ms, each_ms = self.step.coefficients
-        usual_ms = count * (fixed_ms + each_ms * (context + (count - 1) / 2))
-        last = self.one_step(context + count - 1)
-        excess_ms = self.run_excess * (usual_ms - last.usual_ms) + last.excess_ms
+        each = fixed_ms + each_ms * (context + (count - 1) / 2)
+        usual_ms = count * each
+        # What disturbs few tokens is as long as what disturbs many: a pause does not know how many there are.
+        run_ms = self.run_excess * max(count, RUN_TOKENS) * each
+        excess_ms = min(run_ms, count * self.one_step(context + count - 1).excess_ms)
         return Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
 
     def together(self, parts: Estimate) -> Estimate:

@@ -5,7 +5,7 @@ neighbour on the machine, a clock that went down. It is never shortened. Without
 session took.
 """
 
-from phiedge.runtime.latency_model import LatencyModel
+from phiedge.runtime.latency_model import RUN_TOKENS, LatencyModel
 
 _SHARE = 1 / 8  # of the newest token in what is believed
 _MOST = 4.0  # one token that was disturbed for a moment says little about the next
@@ -18,24 +18,29 @@ class ProfiledPace:
         step = model.step
         self._fixed_ns, self._each_ns = (1e6 * value for value in step.coefficients)
         self._excess, self._scale_ns = step.excess, 1e6 * step.scale_ms
-        self._run_excess = model.run_excess
-        self._run_factor = 1 + model.run_excess
+        self._run_excess = self._run_excess_now = model.run_excess
+        self._abort_ns = 1e6 * model.abort_ms
         self._stretch = 1.0
 
     def begin(self, slowdown: float, joint: float) -> None:
         """A request begins where requests lately took so many times of the profile, and of its excess."""
         self._stretch = max(self._stretch, slowdown)
-        self._run_factor = 1 + self._run_excess * max(1.0, joint)
+        self._run_excess_now = self._run_excess * max(1.0, joint)
 
     def step_ns(self, context: int) -> float:
-        """What one token over `context` positions, itself included, seldom exceeds."""
+        """How long before the deadline one token over `context` positions, itself included, is still begun.
+
+        That is what it seldom exceeds; or what it takes usually, and what the engine takes to stop, if that is less:
+        the watchdog ends a token that takes longer, and there is nothing to lose but this token.
+        """
         usual_ns = (self._fixed_ns + self._each_ns * context) * self._stretch
-        return usual_ns + self._excess * (usual_ns + self._scale_ns)
+        return usual_ns + min(self._excess * (usual_ns + self._scale_ns), self._abort_ns)
 
     def steps_ns(self, count: int, context: int) -> float:
-        """What `count` tokens together seldom exceed, the first over `context` positions."""
-        usual_ns = count * (self._fixed_ns + self._each_ns * (context + 0.5 * (count - 1))) * self._stretch
-        return usual_ns * self._run_factor + self._excess * self._scale_ns
+        """What `count` tokens together seldom exceed, the first over `context` positions; as `LatencyModel.steps`."""
+        each_ns = (self._fixed_ns + self._each_ns * (context + 0.5 * (count - 1))) * self._stretch
+        run_ns = self._run_excess_now * (count if count > RUN_TOKENS else RUN_TOKENS) * each_ns
+        return count * each_ns + min(run_ns, count * self._excess * (each_ns + self._scale_ns))
 
     def observe(self, spent_ns: int, context: int) -> None:
         """One token took so long."""

@@ -17,6 +17,7 @@ from phiedge.engines.interface import RunStoppedError
 from phiedge.runtime.bench.decode import drawn_tokens
 from phiedge.runtime.images import Pixels, load_image
 from phiedge.runtime.latency_model import (
+    RUN_TOKENS,
     chunk_features,
     decoding_features,
     fitting_features,
@@ -30,9 +31,6 @@ from phiedge.runtime.preprocess import Grid
 from phiedge.runtime.sampling import Sampler
 from phiedge.runtime.stopwatch import Stopwatch
 from phiedge.runtime.transcript import Transcript
-
-RUN_TOKENS = 16
-"""How many tokens are taken together for the spread of many."""
 
 Features: TypeAlias = tuple[float, ...]
 Times: TypeAlias = dict[Features, list[float]]
