@@ -4,6 +4,7 @@ The export stays one pass over the checkpoint. Where it asks for codes of a cali
 artefact; where it asks for a norm, it gets the folded one. Everything else is the checkpoint's.
 """
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
@@ -18,7 +19,7 @@ from phiedge.calibration.artefact import LayerArtefact
 from phiedge.calibration.decoder_layer import LINEARS, Linear, linear_name, norm_names
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.head_run import HEAD
-from phiedge.calibration.int4 import RoundToNearest
+from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
 from phiedge.calibration.streaming import Calibration
 from phiedge.errors import ExportError
 from phiedge.exporters.config import ModelConfig
@@ -29,6 +30,7 @@ from phiedge.exporters.values import Float32, StoredRows
 from phiedge.progress import Progress, silent
 
 METHOD = "calibrated"
+_LAYER = re.compile(r"model\.layers\.(\d+)\.")
 _LAYERS_KEPT = 2  # a source holds a layer's tensors together, or nearly
 
 
@@ -51,15 +53,43 @@ class Artefacts:
             return self._kept[index]
 
 
+def place_of(name: str) -> tuple[int, Linear] | None:
+    """Which linear of which layer a tensor of the checkpoint is, if it is one."""
+    match = _LAYER.match(name)
+    if match is None:
+        return None
+    layer = int(match[1])
+    return next(((layer, linear) for linear in LINEARS if linear_name(layer, linear) == name), None)
+
+
+class FoldedWeights:
+    """The checkpoint's weights with a calibration's factors folded in: what its codes stand for."""
+
+    def __init__(self, artefacts: Artefacts, config: ModelConfig) -> None:
+        self._artefacts = artefacts
+        self._folding = Folding(config=config)
+
+    def rows(self, weight: StoredRows) -> Float32:
+        """Rows of a linear, as float32."""
+        place = place_of(weight.name)
+        assert place is not None, weight.name
+        layer, linear = place
+        artefact = self._artefacts.layer(layer)
+        folded: Float32 = weight.float32() * artefact.factors[linear].numpy()
+        downstream = dict(PAIRS)
+        if linear in downstream:
+            below = downstream[linear]
+            factors = self._folding.upstream_rows(below, artefact.factors[below])
+            folded *= factors[_places(weight)].numpy()[:, None]
+        return folded
+
+
 class CalibratedQuantiser:
     """Hands out the codes of a calibration; what it does not hold is rounded to nearest."""
 
     def __init__(self, calibration: Calibration, config: ModelConfig) -> None:
         self._artefacts = Artefacts(calibration)
-        self._folding = Folding(config=config)
-        self._places: dict[str, tuple[int, Linear]] = {
-            linear_name(layer, linear): (layer, linear) for layer in range(calibration.layers) for linear in LINEARS
-        }
+        self._folded = FoldedWeights(self._artefacts, config)
         self._head = calibration.head() if calibration.has_head else None
         self._others = RoundToNearest()
 
@@ -72,21 +102,16 @@ class CalibratedQuantiser:
         if weight.name == HEAD and self._head is not None:
             quantised = _rows(self._head.weight, weight, bits, group_size)
             return quantised, RowErrors.between(weight.float32(), quantised)
-        if weight.name not in self._places:
+        place = place_of(weight.name)
+        if place is None:
             return self._others.quantise(weight, bits=bits, group_size=group_size)
-        layer, linear = self._places[weight.name]
-        artefact = self._artefacts.layer(layer)
-        quantised = _rows(artefact.weights[linear], weight, bits, group_size)
-        return quantised, RowErrors.between(self._folded(weight, linear, artefact), quantised)
-
-    def _folded(self, weight: StoredRows, linear: Linear, artefact: LayerArtefact) -> Float32:
-        folded: Float32 = weight.float32() * artefact.factors[linear].numpy()
-        downstream = dict(PAIRS)
-        if linear in downstream:
-            below = downstream[linear]
-            factors = self._folding.upstream_rows(below, artefact.factors[below])
-            folded *= factors[_places(weight)].numpy()[:, None]
-        return folded
+        layer, linear = place
+        stored, folded = self._artefacts.layer(layer).weights[linear], self._folded.rows(weight)
+        if bits > stored.bits:  # calibrated with fewer, and given more afterwards
+            quantised = quantise_rtn(folded, group_size, bits=bits)
+        else:
+            quantised = _rows(stored, weight, bits, group_size)
+        return quantised, RowErrors.between(folded, quantised)
 
 
 def _rows(whole: QuantisedWeight, weight: StoredRows, bits: int, group_size: int) -> QuantisedWeight:
@@ -106,12 +131,14 @@ def _places(weight: StoredRows) -> slice:
 
 
 class FoldedSource:
-    """`source` with the norms of a calibration, in float32."""
+    """`source` with the norms of a calibration, in float32, and so the linears `floats`, which get no codes."""
 
-    def __init__(self, source: ModelSource, calibration: Calibration) -> None:
+    def __init__(self, source: ModelSource, calibration: Calibration, floats: Collection[str] = ()) -> None:
         self._source = source
         self._key = calibration.key
         self._artefacts = Artefacts(calibration)
+        self._floats = frozenset(floats)
+        self._folded = FoldedWeights(self._artefacts, source.config)
         self._norms = {
             name: (layer, place) for layer in range(calibration.layers) for place, name in enumerate(norm_names(layer))
         }
@@ -132,16 +159,18 @@ class FoldedSource:
         return self._source.shape(name)
 
     def dtype(self, name: str) -> Dtype:
-        """As in the source, but for the norms."""
-        return "float32" if name in self._norms else self._source.dtype(name)
+        """As in the source, but for what is folded."""
+        return "float32" if name in self._norms or name in self._floats else self._source.dtype(name)
 
     def blocks(
         self, wanted: Collection[str], *, block_bytes: int, known: Mapping[str, FileEntry] | None = None
     ) -> Iterator[Block]:
-        """The source's blocks; those of norms give the folded values."""
+        """The source's blocks; those of norms and of `floats` give the folded values."""
         for block in self._source.blocks(wanted, block_bytes=block_bytes, known=known):
             if block.name in self._norms:
                 block = replace(block, dtype="float32", load=partial(self._norm, block.name, block.rows))
+            elif block.name in self._floats:
+                block = replace(block, dtype="float32", load=partial(self._linear, block))
             yield block
 
     def digests(self) -> Mapping[str, FileEntry]:
@@ -167,3 +196,7 @@ class FoldedSource:
     def _norm(self, name: str, rows: slice) -> Array:
         layer, place = self._norms[name]
         return np.ascontiguousarray(self._artefacts.layer(layer).norms[place].numpy()[rows])
+
+    def _linear(self, block: Block) -> Array:
+        stored = StoredRows(name=block.name, dtype=block.dtype, first_row=block.first_row, values=block.load())
+        return self._folded.rows(stored)

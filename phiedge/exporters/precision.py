@@ -39,7 +39,11 @@ FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionPlan:
-    """One row of the table above; `group_size` is None where nothing is grouped."""
+    """One row of the table above; `group_size` is None where nothing is grouped.
+
+    `wider` are linears of the decoder, by the checkpoint's name, that get more bits than the others: 8 where ONNX
+    Runtime alone reads them, and float16 where TensorRT does, too, as that has no product with weights of 8 bits.
+    """
 
     name: str
     vision: FloatType
@@ -51,6 +55,7 @@ class PrecisionPlan:
     group_size: int | None
     codes: Codes | None
     cache: CacheType | None = None  # None: as activations
+    wider: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.group_size is not None and self.group_size not in GROUP_SIZES:
@@ -77,6 +82,17 @@ class PrecisionPlan:
         """Bits of an lm_head weight where they are grouped integers, otherwise None."""
         return {"int8": 8, "int4": 4}.get(self.lm_head)
 
+    @property
+    def wider_as(self) -> Literal["int8", "float16"]:
+        """What the linears of `wider` are stored as."""
+        return "int8" if self.codes == "offset" else "float16"
+
+    def linear_bits(self, source: str) -> int | None:
+        """Bits of a weight of the decoder's linear `source` where they are grouped integers, otherwise None."""
+        if source not in self.wider:
+            return self.decoder_bits
+        return 8 if self.wider_as == "int8" else None
+
     def record(self, *, embed_tokens: str) -> Precision:
         """The manifest's entry; `embed_tokens` is the checkpoint's type of the embedding table."""
         return Precision(
@@ -90,6 +106,7 @@ class PrecisionPlan:
             group_size=self.group_size,
             codes=self.codes,
             cache=self.cache,
+            wider=dict.fromkeys(self.wider, self.wider_as),
         )
 
 

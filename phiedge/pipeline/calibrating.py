@@ -24,6 +24,7 @@ from phiedge.pipeline.builtin_examples import builtin_examples
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.pipeline.mixing import Mixed, mix
 from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
@@ -74,10 +75,23 @@ class Calibrated:
     model: CalibrationSource
     samples: Sequence[Sample]
     data: str
+    compute: torch.dtype
 
-    def source(self) -> FoldedSource:
-        """The model with folded norms."""
-        return FoldedSource(self.model, self.calibration)
+    def source(self, plan: PrecisionPlan) -> FoldedSource:
+        """The model with folded norms, and so the linears that `plan` keeps as floats."""
+        return FoldedSource(self.model, self.calibration, plan.wider if plan.wider_as == "float16" else ())
+
+    def mixed(self, plan: PrecisionPlan, linears_mb: float | None, progress: Progress = silent) -> Mixed:
+        """What each linear costs, and `plan` with more bits for some where there is a budget."""
+        return mix(
+            self.model,
+            self.calibration,
+            self.samples,
+            plan,
+            compute=self.compute,
+            linears_mb=linears_mb,
+            progress=progress,
+        )
 
     def quantiser(self) -> CalibratedQuantiser:
         """The codes."""
@@ -102,7 +116,7 @@ class Calibrated:
             methods[HEAD] = head.method
         report["method"] = METHOD
         for tensor in report["tensors"]:
-            tensor["method"] = methods.get(tensor["name"], ROUNDED)
+            tensor["method"] = ROUNDED if tensor["bits"] > 4 else methods.get(tensor["name"], ROUNDED)
         kinds = Counter(int(kind) for sample in self.samples for kind in sample.kinds)
         report["calibration"] = {
             "data": self.data,
@@ -166,7 +180,7 @@ def calibrate_for_export(
         progress=progress,
     )
     data = BUILTIN if calibration == BUILTIN else Path(calibration).name
-    return Calibrated(calibration=calibrated, model=source, samples=samples, data=data)
+    return Calibrated(calibration=calibrated, model=source, samples=samples, data=data, compute=compute)
 
 
 def _told(layer: LayerReport) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def grouped_linears(draft: GraphDraft, plan: PrecisionPlan) -> Iterator[GroupedL
     TensorRT's block quantisation cannot, and a bundle must not mean different weights to different engines.
     """
     for linear in linears(draft):
-        bits = plan.lm_head_bits if linear.slot.name == LM_HEAD else plan.decoder_bits
+        bits = plan.lm_head_bits if linear.slot.name == LM_HEAD else plan.linear_bits(linear.source)
         if bits is None:
             continue
         _check_groups(linear.source, linear.slot.shape[1], plan)

@@ -4,7 +4,7 @@ Where TensorRT shares the weights they are stored as it wants them: codes with a
 turns them into what MatMulNBits takes, which ONNX Runtime computes once, when it opens it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace as replace_fields
 
 import numpy as np
@@ -54,6 +54,8 @@ def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
         fused = ir.node("MatMulNBits", operands, attributes, domain=MICROSOFT)
         replace(draft, [linear.transpose, linear.product], [fused], linear.product.outputs, fused.outputs)
         draft.graph.initializers.pop(linear.slot.name)
+    if plan.wider_as == "float16":
+        store_as_float16(draft, plan.wider)
 
 
 def _grouped(linear: GroupedLinear, plan: PrecisionPlan) -> GroupedFill:
@@ -98,10 +100,15 @@ def _pack_float16(weight: QuantisedWeight) -> tuple[Array, ...]:
     return codes, scales.astype(np.float16)
 
 
-def store_as_float16(draft: GraphDraft) -> None:
-    """Keep all but norms as float16 in the file and cast it in the graph; ONNX Runtime does so once, when it loads."""
+def store_as_float16(draft: GraphDraft, sources: Collection[str] | None = None) -> None:
+    """Keep all but norms as float16 in the file and cast it in the graph; ONNX Runtime does so once, when it loads.
+
+    `sources` are the tensors of the checkpoint that this is done to; None: all.
+    """
     for parameter, fill in draft.fills.items():
         if not isinstance(fill, FloatFill) or fill.slot.dtype != ir.DataType.FLOAT:
+            continue
+        if sources is not None and fill.source not in sources:
             continue
         value = draft.graph.initializers[parameter]
         if any(use.node.op_type == "LayerNormalization" for use in value.uses()):
