@@ -66,8 +66,8 @@ class Precision:
     """How each part is stored; `group_size` counts the weights along K that share a scale.
 
     `codes` says how integers are: "offset" from 0 up, or "signed", in two's complement; None where there are none.
-    `cache` is what keys and values are kept as between tokens; None: in the type that the graphs compute in. `wider` has
-    the decoder's linears that are stored otherwise than `decoder` says, by the checkpoint's name.
+    `cache` is what keys and values are kept as between tokens; None: in the type that the graphs compute in. `wider`
+    has the decoder's linears that are stored otherwise than `decoder` says, by the checkpoint's name.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The original model with some of its linears quantised, for several choices of linears at once: what each choice costs.
+"""The original model with some of its linears quantised, for several choices at once: what each choice costs.
 
 A few held-out sequences go through all layers together, once as they are and once for each choice; a choice joins where
 its first quantised linear stands, as before it computes what the original does. One layer's weights are in memory at a
@@ -69,9 +69,7 @@ class PartialModels:
         return self._compare(samples, original, [rows or original for rows in chosen])
 
     def _first_rows(self, samples: Sequence[Sample]) -> list[Tensor]:
-        file = RowFile(
-            self.directory / "partial", [sample.rows for sample in samples], self.source.config.hidden_size
-        )
+        file = RowFile(self.directory / "partial", [sample.rows for sample in samples], self.source.config.hidden_size)
         write_first_rows(self.source, samples, file, self.progress)
         rows = [file.read(place) for place in range(len(samples))]
         file.path.unlink()
@@ -79,9 +77,7 @@ class PartialModels:
 
     def _layer(self, index: int) -> tuple[tuple[Tensor, Tensor], _Weights]:
         first, second = (read_tensor(self.source, name) for name in norm_names(index))
-        weights = {
-            linear: read_tensor(self.source, linear_name(index, linear)).to(self.compute) for linear in LINEARS
-        }
+        weights = {linear: read_tensor(self.source, linear_name(index, linear)).to(self.compute) for linear in LINEARS}
         return (first, second), weights
 
     def _forward(self, rows: Sequence[Tensor], norms: tuple[Tensor, Tensor], weights: _Weights) -> list[Tensor]:
@@ -96,10 +92,10 @@ class PartialModels:
             lengths = [len(part) for part in some]
             x = torch.cat(some)
             qkv = multiply("qkv", math.normed(x, norms[0]))
-            attended = torch.cat([math.attended(part) for part in qkv.split(lengths)])
+            attended = torch.cat([math.attended(part) for part in torch.split(qkv, lengths)])
             h = x + multiply("o", attended).float()
             gated = math.gated(multiply("gate_up", math.normed(h, norms[1])))
-            given += (h + multiply("down", gated).float()).split(lengths)
+            given += torch.split(h + multiply("down", gated).float(), lengths)
         return given
 
     def _compare(

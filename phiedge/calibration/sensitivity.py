@@ -156,9 +156,7 @@ def _choices(costs: Mapping[str, float], sizes: LinearSizes, budget_bytes: int |
 
 
 def _places(config: ModelConfig) -> dict[str, Place]:
-    return {
-        linear_name(layer, linear): (layer, linear) for layer in range(config.num_layers) for linear in LINEARS
-    }
+    return {linear_name(layer, linear): (layer, linear) for layer in range(config.num_layers) for linear in LINEARS}
 
 
 def _keep(directory: Path, key: str, costs: Mapping[str, Divergence]) -> None:

@@ -25,6 +25,7 @@ app = verb_app()
 # mapped. Smaller models take about the same; each thread has a stack and an arena of its own.
 _RESIDENT_BYTES, _MAPPED_BYTES, _MAPPED_PER_THREAD_BYTES = 1_000_000_000, 1_300_000_000, 80_000_000
 _MOST_THREADS = 8
+PAGE_FILE = "quantization.html"  # beside the report's data, in every bundle
 
 
 @app.command()
@@ -63,9 +64,20 @@ def export(
     method: Annotated[
         str,
         typer.Option(
-            "--method", metavar="NAME", help="Of calibration: auto (the best of all for each linear), rtn, awq or gptq."
+            "--method",
+            metavar="NAME",
+            help="Of calibration: auto (the best of all for each linear), rtn, awq, gptq or awq+gptq.",
         ),
     ] = "auto",
+    linears_mb: Annotated[
+        float | None,
+        typer.Option(
+            "--linears-mb",
+            metavar="MB",
+            help="With calibration: give the decoder's linears that need it most more bits, until all take so many MB.",
+            show_default=False,
+        ),
+    ] = None,
     kv_cache: Annotated[
         str,
         typer.Option(
@@ -135,6 +147,7 @@ def export(
         calibration=calibration,
         method=method,
         kv_cache=kv_cache,
+        linears_mb=linears_mb,
         max_context=max_context,
         overwrite=overwrite,
         random_seed=random_seed,
@@ -189,6 +202,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
         "max_context": manifest.max_context,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
+        "report": str(bundle.path / PAGE_FILE),
         "notes": report["notes"],
         "end_to_end": report["end_to_end"],
         "accuracy": report["accuracy"],
@@ -218,6 +232,7 @@ def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
     show_table(None, ("", ""), rows)
     for note in report["notes"]:
         print(f"note: {note}")
+    print(f"what quantisation cost: {output / PAGE_FILE}")
     print(f"written to {output}")
 
 

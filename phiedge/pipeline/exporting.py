@@ -4,7 +4,6 @@ Nothing is visible under the bundle's name before all of it is there. A long exp
 on where it was when the same is asked for again (docs/decisions/0404-how-are-weights-streamed.md).
 """
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -40,8 +39,9 @@ from phiedge.pipeline.calibrating import (
 from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.pipeline.contents import describe, dialects_for, write_contents
 from phiedge.pipeline.golden_questions import golden_questions
+from phiedge.pipeline.mixing import Mixed, check_budget
 from phiedge.pipeline.repacking import check_also, check_held, write_also
-from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial
+from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial, write_report
 from phiedge.progress import Progress, silent
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.goldens import GOLDENS_FILE, Golden, record, save
@@ -61,6 +61,7 @@ def export(
     calibration: str = "none",
     method: str = "auto",
     kv_cache: str = FLOAT,
+    linears_mb: float | None = None,
     max_context: int | None = None,
     overwrite: bool = False,
     random_seed: int | None = None,
@@ -74,7 +75,8 @@ def export(
     for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
     `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
-    (`cache_calibrating.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same bytes.
+    (`cache_calibrating.py`). With `linears_mb`, the decoder's linears that need it most get more bits, until all take
+    so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same bytes.
     With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `also`
     names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told what a
     person should know that is not about the bundle: that an unfinished one had to be thrown away.
@@ -87,6 +89,7 @@ def export(
     cache = check_kv_cache(kv_cache, device)
     asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
     check_calibration(calibration, method, asked.plan)
+    check_budget(linears_mb, calibrated=calibration != NONE, plan=asked.plan, also=also)
     check_also(also, output, overwrite=overwrite)
 
     def fits(config: ModelConfig) -> None:
@@ -105,6 +108,7 @@ def export(
         max_context = _context(source.config, max_context)
         fits(source.config)
         calibrated: Calibrated | None = None
+        mixed: Mixed | None = None
         if calibration != NONE and choice.plan.decoder_bits is not None:
             calibrated = calibrate_for_export(
                 source,
@@ -115,9 +119,11 @@ def export(
                 max_context=max_context,
                 progress=progress,
             )
+            mixed = calibrated.mixed(choice.plan, linears_mb, progress)
+            choice = replace(choice, plan=mixed.plan)
         cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
         written = write_contents(
-            source if calibrated is None else calibrated.source(),
+            source if calibrated is None else calibrated.source(choice.plan),
             choice.plan,
             dialects=dialects_for(device, choice.plan),
             max_context=max_context,
@@ -131,8 +137,9 @@ def export(
         writer.know(written.entries)
         manifest = describe(source, choice.plan, written, device, progress)
         report = begin_report(source, choice, written)
-        if calibrated is not None:
-            calibrated.add_to(report)
+        for part in (calibrated, mixed):
+            if part is not None:
+                part.add_to(report)
         if cached is not None:
             cached.add_to(report, choice.plan.cache)
         if is_tried(source):
@@ -141,7 +148,7 @@ def export(
                 compare(report, source, choice, session, goldens, progress)
             save(goldens, writer.path / GOLDENS_FILE)
             manifest = replace(manifest, goldens=GOLDENS_FILE)
-        (writer.path / QUANTIZATION_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_report(report, manifest, writer.path)
         bundle = writer.commit(replace(manifest, quantization=QUANTIZATION_FILE), progress)
     if calibrated is not None:
         calibrated.remove()

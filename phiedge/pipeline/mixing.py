@@ -46,7 +46,7 @@ class Mixed:
         report["mixed"] = None if self.budget_bytes is None else mixed_section(self)
 
 
-def check_budget(linears_mb: float | None, *, calibrated: bool, plan: PrecisionPlan) -> None:
+def check_budget(linears_mb: float | None, *, calibrated: bool, plan: PrecisionPlan, also: Sequence[str] = ()) -> None:
     """Refuse a budget that nothing can be bought with. Raises `UsageError`."""
     if linears_mb is None:
         return
@@ -56,6 +56,11 @@ def check_budget(linears_mb: float | None, *, calibrated: bool, plan: PrecisionP
         raise UsageError(
             "--linears-mb needs to know what each linear costs, which calibration measures",
             remedy="--calibration builtin, or a FILE.jsonl",
+        )
+    if also:
+        raise UsageError(
+            f"{also[0]} holds linears of 4 bits alone, --linears-mb gives some of them more",
+            remedy="leave --linears-mb or --also out",
         )
     if not 0 < linears_mb < float("inf"):
         raise UsageError(f"--linears-mb {linears_mb:g} is no size", remedy="give a number above 0")

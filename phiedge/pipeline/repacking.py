@@ -68,5 +68,10 @@ def repack(
     check_destination(destination, overwrite=overwrite)
     precision = bundle.manifest.precision
     check_holds(kind, decoder=precision.decoder, group_size=precision.group_size, where=str(bundle.path))
+    if precision.wider:
+        raise FormatError(
+            f"{bundle.path} has {len(precision.wider)} linears with more than 4 bits, {kind} has 4 bits for all",
+            remedy="export without --linears-mb",
+        )
     require_whole(bundle, progress)
     return write_checkpoint(bundle, kind, destination, overwrite=overwrite, progress=progress)

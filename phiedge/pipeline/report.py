@@ -1,5 +1,6 @@
 """`quantization.json`: what was done to each tensor, and what that cost, beside the same checkpoint at fp32."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,13 @@ from phiedge.exporters.precision import FP32, PrecisionChoice
 from phiedge.exporters.source import ModelSource
 from phiedge.pipeline.comparison import end_to_end, task_accuracy
 from phiedge.pipeline.contents import redescribe, write_contents
+from phiedge.pipeline.report_page import report_page
 from phiedge.progress import Labelled, Progress, silent
 from phiedge.reference.evaluate import SUITE_CONTEXT
 from phiedge.runtime.goldens import GOLDENS_CONTEXT, Golden
 from phiedge.runtime.session import Session
 
-QUANTIZATION_FILE = "quantization.json"
+QUANTIZATION_FILE, PAGE_FILE = "quantization.json", "quantization.html"
 COMPARED_PARAMETERS = 500_000_000  # above this no second copy is made at fp32 to compare with
 TRIED_PARAMETERS = 1_000_000_000  # above this the bundle is not run at export: that takes its size in memory
 SPARE_BYTES = 64_000_000  # of the disk, which a copy must leave free
@@ -58,6 +60,13 @@ def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFac
         "end_to_end": None,
         "accuracy": None,
     }
+
+
+def write_report(report: dict[str, Any], manifest: Manifest, directory: Path) -> None:
+    """Write the report into a bundle's directory, as data and as a page to look at."""
+    (directory / QUANTIZATION_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    page = report_page(report, model=manifest.model.name, target=str(manifest.target["name"]))
+    (directory / PAGE_FILE).write_text(page, encoding="utf-8")
 
 
 def compare(

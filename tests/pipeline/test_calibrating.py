@@ -4,10 +4,8 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from fake_checkpoints import FakeDims, write_checkpoint
 from phiedge.bundle import Bundle
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.errors import InputError, UsageError
@@ -16,15 +14,8 @@ from phiedge.pipeline.calibrating import calibration_directory
 
 
 @pytest.fixture(scope="module")
-def examples(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "examples.jsonl"
-    rng = np.random.default_rng(1)
-    lines = [
-        {"prompt": f"What is {rng.integers(1000)} and {number}?", "answer": "Nobody knows. " * 8}
-        for number in range(16)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
+def examples(text_examples) -> Path:
+    return text_examples
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +57,9 @@ def test_a_calibrated_bundle_runs_and_verifies(calibrated) -> None:
     assert read_report(calibrated)["end_to_end"]["cosine_mean"] > 0.9
 
 
-def test_for_a_gpu_the_head_of_4_bits_is_calibrated_too(examples, tmp_path) -> None:
-    dims = FakeDims(hidden_size=128, intermediate_size=256, num_hidden_layers=1)
-    checkpoint = write_checkpoint(tmp_path / "checkpoint", dims)
+def test_for_a_gpu_the_head_of_4_bits_is_calibrated_too(examples, wide_checkpoint, tmp_path) -> None:
     bundle = export(
-        str(checkpoint), target="rtx-4090", calibration=str(examples), method="gptq", output=tmp_path / "bundle"
+        str(wide_checkpoint), target="rtx-4090", calibration=str(examples), method="gptq", output=tmp_path / "bundle"
     )
     told = read_report(bundle)
     head = told["calibration"]["head"]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from phiedge.bundle import FileEntry, Manifest
 
+_PAGE = ".html"  # of a report, beside its data
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartFile:
@@ -40,6 +42,9 @@ def parts(manifest: Manifest) -> tuple[Part, ...]:
         "report": manifest.quantization,
     }
     named = graph_files | {name: {file: manifest.files[file]} for name, file in single.items() if file is not None}
+    if manifest.quantization is not None:
+        page = manifest.quantization.removesuffix(".json") + _PAGE
+        named["report"] |= {page: manifest.files[page]} if page in manifest.files else {}
     return tuple(_part(name, files) for name, files in named.items())
 
 

@@ -34,9 +34,18 @@ def check_vision(draft: GraphDraft) -> None:
 
 
 def check_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
-    """As `check_vision`; a quantised decoder must have no float linear left."""
-    quantised = plan.group_size is not None
-    _check_operators(draft, DECODER - {"MatMul", "Transpose"} if quantised else DECODER - {"MatMulNBits"})
+    """As `check_vision`; a quantised decoder must have no float linears left but those that the plan wants wider."""
+    if plan.group_size is None:
+        _check_operators(draft, DECODER - {"MatMulNBits"})
+        return
+    floats = len(plan.wider) if plan.wider_as == "float16" else 0
+    _check_operators(draft, DECODER if floats else DECODER - {"MatMul", "Transpose"})
+    products = sum(node.op_type == "MatMul" for node in draft.graph)
+    if products != floats:
+        raise ExportError(
+            f"the {draft.graph.name} graph has {products} products with float weights, the plan wants {floats}",
+            remedy="install the torch and onnxscript that constraints.txt names",
+        )
 
 
 def _check_operators(draft: GraphDraft, allowed: frozenset[str]) -> None:
