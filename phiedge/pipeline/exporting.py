@@ -76,10 +76,10 @@ def export(
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
     `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
     (`cache_calibrating.py`). With `linears_mb`, the decoder's linears that need it most get more bits, until all take
-    so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same bytes.
-    With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json. `also`
-    names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told what a
-    person should know that is not about the bundle: that an unfinished one had to be thrown away.
+    so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same
+    bytes. With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json.
+    `also` names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told
+    what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
     `ExportError`, `BundleError`.

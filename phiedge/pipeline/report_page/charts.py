@@ -53,10 +53,12 @@ def dots_by_column(columns: Sequence[tuple[str, Sequence[Dot]]], unit: str) -> s
             f'y1="{min(heights):.1f}" y2="{max(heights):.1f}"/>'
         )
         radius = 4.0 if len(columns) <= _NAMED_COLUMNS else 2.4
-        for dot in sorted(dots, key=lambda dot: dot.ringed):
+        apart = min(5.0, 0.6 * (_column(1, len(columns)) - _column(0, len(columns))) / len(dots))
+        for number, dot in sorted(enumerate(dots), key=lambda pair: pair[1].ringed):
             ring = ' stroke="currentColor" stroke-width="1.6"' if dot.ringed else ' fill-opacity="0.75"'
             marks.append(
-                f'<circle cx="{x:.1f}" cy="{y(dot.value):.1f}" r="{radius + dot.ringed:.1f}" '
+                f'<circle cx="{x + apart * (number - (len(dots) - 1) / 2):.1f}" cy="{y(dot.value):.1f}" '
+                f'r="{radius + dot.ringed:.1f}" '
                 f'fill="{dot.colour}"{ring}><title>{escape(dot.told)}</title></circle>'
             )
     return _svg([*marks, *_names([name for name, _ in columns]), _unit(unit)])

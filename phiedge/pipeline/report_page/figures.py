@@ -21,7 +21,9 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def megabytes(size_bytes: float) -> str:
     """Bytes as MB."""
-    return f"{size_bytes / 1e6:,.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.2f} GB"
+    if size_bytes >= 1e9:
+        return f"{size_bytes / 1e9:,.2f} GB"
+    return f"{size_bytes / 1e6:,.{1 if size_bytes >= 1e7 else 3}f} MB"
 
 
 def bar(share: float) -> str:

@@ -70,8 +70,11 @@ def _lead(report: Report) -> str:
     data = f", calibrated on {calibration['data']} ({calibration['samples']} examples)" if calibration else ""
     said = f"{report['precision']} weights{groups}{data or ', rounded without data' if groups else ''}."
     if report.get("end_to_end"):
-        same = percent(report["end_to_end"]["top1_agreement"])
-        said += f" Beside fp32, the likeliest next token is the same in {same} of the goldens' tokens."
+        found = report["end_to_end"]
+        said += (
+            f" Beside fp32, the likeliest next token is the same in {percent(found['top1_agreement'])} "
+            f"of the goldens' {found['positions']} tokens."
+        )
     if report.get("mixed"):
         said += f" {len(report['mixed']['wider'])} linears have more bits."
     return said

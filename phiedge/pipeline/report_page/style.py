@@ -20,8 +20,8 @@ body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); background: var
        margin: 2.2rem auto 4rem; padding: 0 1.2rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; } h2 { margin: 2.6rem 0 .4rem; font-size: 1.25rem; }
 p.lead { font-size: 1.1rem; margin: .2rem 0 1.2rem; } p { max-width: 75ch; } .soft { color: var(--soft); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .7rem; margin: 1.2rem 0; }
-.card { background: var(--card); border-radius: 8px; padding: .7rem .9rem; }
+.cards { display: flex; flex-wrap: wrap; gap: .7rem; margin: 1.2rem 0; }
+.card { flex: 1 1 130px; background: var(--card); border-radius: 8px; padding: .7rem .9rem; }
 .card b { display: block; font-size: 1.45rem; font-variant-numeric: tabular-nums; }
 .card span { color: var(--soft); font-size: .85rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; margin: .4rem 0; }
