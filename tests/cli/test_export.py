@@ -30,9 +30,12 @@ def test_the_reference_model_is_exported_for_orin_by_default(reference_export: A
         "max_context",
         "files",
         "bytes",
+        "report",
         "notes",
         "end_to_end",
         "accuracy",
+        "kv_cache",
+        "also",
     }
     assert (told["bundle"], told["target"]) == (str(bundle.path), "agx-orin-64")
     assert (told["model"], bundle.manifest.model.source) == ("phiedge-reference", "reference")
