@@ -34,7 +34,6 @@ def test_the_reference_model_is_exported_for_orin_by_default(reference_export: A
         "notes",
         "end_to_end",
         "accuracy",
-        "kv_cache",
         "also",
     }
     assert (told["bundle"], told["target"]) == (str(bundle.path), "agx-orin-64")
