@@ -13,9 +13,12 @@ from phiedge.calibration.kv_run import find_cache_scales
 from phiedge.calibration.kv_scales import LayerCacheScales, Side, graph_scales
 from phiedge.calibration.samples import Sample
 from phiedge.devices import Device
-from phiedge.errors import UsageError
+from phiedge.devices.memory_limits import require_memory
+from phiedge.errors import ExportError, UsageError
 from phiedge.exporters.cache_scales import CacheScales
+from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import CacheType, PrecisionChoice
+from phiedge.exporters.tensors import TOWER_PREFIX
 from phiedge.pipeline.builtin_examples import builtin_examples
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
@@ -26,6 +29,7 @@ FLOAT, INT8 = "float", "int8"
 CACHE_EXAMPLES = 32
 _BUILTIN = "builtin"
 _DIGITS = 6
+_BASE_BYTES = 800_000_000  # torch, and the rows of a sample
 
 
 def check_kv_cache(kv_cache: str, device: Device) -> CacheType | None:
@@ -97,7 +101,7 @@ def scales_for_export(
 ) -> CachePlan:
     """Find the scales of a cache for weights as they are; `data` is a file of examples, or None for builtin ones.
 
-    Raises `InputError` for examples that cannot be used.
+    Raises `InputError` for examples that cannot be used, `DeviceError` and `ExportError` for too little memory or disk.
     """
     config = source.config
     examples = (
@@ -105,7 +109,12 @@ def scales_for_export(
         if data is None
         else read_examples(Path(data))
     )
-    samples = SampleBuilder(source, max_context=max_context).build(examples)
+    # Nobody chose the builtin ones, so they need not fit the context that the bundle is for.
+    context = config.max_position_embeddings if data is None else max_context
+    samples = SampleBuilder(source, max_context=context).build(examples)
+    _require_memory(config, compute)
+    if not directory.exists():
+        _require_space(directory.parent, config, sum(sample.rows for sample in samples))
     layers = find_cache_scales(
         source, samples, directory, fingerprint=source.fingerprint(), compute=compute, progress=progress
     )
@@ -126,6 +135,37 @@ def scales_directory(output: Path) -> Path:
 def remove_scales(output: Path) -> None:
     """Remove it: the bundle has what was in it."""
     shutil.rmtree(scales_directory(output), ignore_errors=True)
+
+
+def _require_memory(config: ModelConfig, compute: torch.dtype) -> None:
+    """One layer's linears, the largest of them in float32 besides; before, the vision encoder and its scores."""
+    layer = _parameters(config, "model.layers.0.")
+    of_layer = layer * compute.itemsize + 4 * 2 * config.intermediate_size * config.hidden_size
+    of_vision = 4 * _parameters(config, TOWER_PREFIX) + 3 * 4 * config.vision_heads * config.max_num_patches**2
+    resident_bytes = _BASE_BYTES + max(of_layer, of_vision)
+    require_memory(
+        "finding the scales of a cache",
+        resident_bytes=resident_bytes,
+        mapped_bytes=2 * resident_bytes,
+        remedy="raise the limit, export on another machine, or with --kv-cache float",
+    )
+
+
+def _require_space(parent: Path, config: ModelConfig, rows: int) -> None:
+    """The rows before and after a layer."""
+    needed_bytes = 2 * 4 * rows * config.hidden_size
+    parent.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(parent).free
+    if needed_bytes > free_bytes:
+        raise ExportError(
+            f"finding the scales of a cache needs {needed_bytes / 1e6:,.0f} MB beside the bundle, "
+            f"{parent} has {free_bytes / 1e6:,.0f} MB free",
+            remedy="free some space, or write the bundle elsewhere with -o",
+        )
+
+
+def _parameters(config: ModelConfig, prefix: str) -> int:
+    return sum(spec.parameters for name, spec in config.tensors().items() if name.startswith(prefix))
 
 
 def _short(value: Any) -> Any:

@@ -1,18 +1,22 @@
 """Exports with a cache in int8, of the checkpoint with two small layers."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from phiedge.bundle import Bundle
 from phiedge.devices import find
-from phiedge.errors import InputError, UsageError
+from phiedge.errors import ExportError, InputError, UsageError
+from phiedge.exporters.checkpoint import open_checkpoint
 from phiedge.exporters.precision import FP16, INT4
 from phiedge.pipeline import export
-from phiedge.pipeline.cache_calibrating import check_kv_cache, scales_directory
+from phiedge.pipeline.cache_calibrating import check_kv_cache, scales_directory, scales_for_export
 from phiedge.pipeline.contents import dialects_for
 from phiedge.runtime.session import Session
 
@@ -79,6 +83,16 @@ def test_too_few_examples_leave_nothing(tiny_checkpoint, tmp_path: Path) -> None
             output=tmp_path / "bundle",
         )
     assert [entry.name for entry in tmp_path.iterdir()] == ["few.jsonl"]
+
+
+def test_too_little_room_beside_the_bundle_is_told_with_both_numbers(
+    tiny_checkpoint, examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
+    with pytest.raises(ExportError, match=r"finding the scales of a cache needs \d+ MB beside .* has 0 MB free"):
+        with open_checkpoint(str(tiny_checkpoint)) as source:
+            scales_for_export(source, str(examples), tmp_path / "s", compute=torch.float32, max_context=1024)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

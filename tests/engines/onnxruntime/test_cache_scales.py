@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from int8_caches import scales_in_graph
 from phiedge.bundle import Bundle, FileEntry
 from phiedge.bundle.graph_file import read_graph
 from phiedge.engines.onnxruntime.cache_scales import ENDS, check_cache_scales
 from phiedge.errors import BundleError
-from phiedge.exporters.cache_scales import CacheScales
 
 
 @pytest.fixture
@@ -23,17 +23,6 @@ def bundle(int8_bundle: Bundle, tmp_path: Path) -> Bundle:
 
 def check(bundle: Bundle) -> None:
     check_cache_scales(bundle, bundle.manifest.dialects["ort"])
-
-
-def scales_of(bundle: Bundle) -> CacheScales:
-    """What the graph's file of weights holds."""
-    graph = bundle.file("decoder.ort.onnx")
-    found = []
-    for weight in read_graph(graph).weights:
-        if weight.name.endswith(ENDS):
-            data = (bundle.path / str(weight.file)).read_bytes()
-            found.append(np.frombuffer(data, "<f4", weight.size_bytes // 4, weight.offset))
-    return CacheScales(layers=list(zip(found[::2], found[1::2], strict=True)))
 
 
 def with_report(bundle: Bundle, report: object) -> Bundle:
@@ -53,7 +42,7 @@ def spoil(bundle: Bundle, value: float) -> None:
 
 def test_scales_that_hold_together_pass_with_and_without_a_report(bundle: Bundle) -> None:
     check(bundle)
-    check(with_report(bundle, {"kv_cache": {"graph_sha256": scales_of(bundle).digest()}}))
+    check(with_report(bundle, {"kv_cache": {"graph_sha256": scales_in_graph(bundle).digest()}}))
 
 
 def test_a_float_cache_has_no_scales_to_check(oracle_bundle: Bundle) -> None:

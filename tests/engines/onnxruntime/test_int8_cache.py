@@ -1,14 +1,20 @@
 """The decoder with its cache in int8: the same rows as with a float cache, nearly the same logits."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from int8_caches import ROWS, random_rows
+from int8_caches import ROWS, random_rows, scales_in_graph
 from phiedge.bundle import Bundle, ModelFacts
 from phiedge.engines.onnxruntime import memory_need
 from phiedge.engines.onnxruntime.decoder import OrtDecoder
+from phiedge.engines.onnxruntime.device_decoder import DeviceDecoder
+from phiedge.engines.onnxruntime.device_thread import DeviceThread
 from phiedge.engines.onnxruntime.opening import open_engines
+from phiedge.engines.onnxruntime.provider import CPU, Provider
 from phiedge.errors import BundleError
+from phiedge.exporters.tensors import EMBEDDING_TABLE
 
 CAPACITY = 64
 
@@ -36,15 +42,16 @@ def test_logits_are_nearly_those_of_a_float_cache(
 
 
 def test_a_cache_holds_the_nearest_codes_and_nothing_behind_them(
-    decoder: OrtDecoder, float_decoder: OrtDecoder, facts: ModelFacts
+    int8_bundle: Bundle, decoder: OrtDecoder, float_decoder: OrtDecoder, facts: ModelFacts
 ) -> None:
     rows = random_rows(facts.hidden_size)
     for each in (decoder, float_decoder):
         each.prefill(rows, past=0)
-    for codes, values in zip(decoder._cache.layers()[0], float_decoder._cache.layers()[0], strict=True):
+    of_layer = scales_in_graph(int8_bundle).layers[0]
+    for codes, values, flat in zip(decoder._cache.layers()[0], float_decoder._cache.layers()[0], of_layer, strict=True):
         assert codes.dtype == np.int8
-        scales = np.abs(values[0, :, :ROWS]).max(axis=1, keepdims=True) / 127
-        assert np.abs(codes[0, :, :ROWS] - values[0, :, :ROWS] / scales).max() < 0.51
+        wanted = values[0, :, :ROWS] / flat.reshape(facts.num_kv_heads, 1, facts.head_dim)
+        assert np.abs(codes[0, :, :ROWS] - wanted.clip(-127, 127)).max() < 0.51
         assert not codes[0, :, ROWS:].any()
 
 
@@ -100,3 +107,41 @@ def test_a_bundle_is_opened_with_the_cache_that_its_manifest_names(int8_bundle: 
     engines = open_engines(int8_bundle, backend="onnxruntime", threads=1, capacity=32)
     facts = int8_bundle.manifest.facts
     assert engines.decoder.cache_bytes == 2 * facts.num_layers * facts.num_kv_heads * facts.head_dim * 32
+
+
+@pytest.mark.parametrize("case", ["text", "img1", "img2"])
+def test_the_publishers_rows_give_nearly_the_publishers_logits(
+    wide_decoder: OrtDecoder, oracle_arrays: Any, oracle_checkpoint: Any, case: str
+) -> None:
+    table = oracle_checkpoint.float32(EMBEDDING_TABLE)
+    rows = np.ascontiguousarray(oracle_arrays[f"{case}/inputs_embeds"][0], np.float32)
+    logits, past = wide_decoder.prefill(rows, past=0), len(rows)
+    for wanted in oracle_arrays[f"{case}/step_logits"]:
+        assert np.linalg.norm(logits - wanted) < 0.03 * np.linalg.norm(wanted)
+        assert logits.argmax() == wanted.argmax()
+        wide_decoder.row[:] = table[int(wanted.argmax())]
+        logits, past = wide_decoder.step(past=past), past + 1
+
+
+@pytest.fixture
+def wide_decoder(int8_bundle: Bundle, facts: ModelFacts) -> OrtDecoder:
+    graph = int8_bundle.file("decoder.ort.onnx")
+    return OrtDecoder(graph, facts, threads=1, capacity=1024, cache_type="int8")
+
+
+def test_a_device_has_the_same_cache_and_gives_the_same_logits(int8_bundle: Bundle, decoder: OrtDecoder) -> None:
+    on_device = DeviceDecoder(
+        int8_bundle.file("decoder.ort.onnx"),
+        int8_bundle.manifest.facts,
+        threads=1,
+        capacity=CAPACITY,
+        provider=Provider(name=CPU, device="cpu", captures=True),
+        thread=DeviceThread(),
+        cache_type="int8",
+    )
+    rows = random_rows(decoder.row.size, 6)
+    assert on_device.cache_bytes == decoder.cache_bytes
+    for each in (decoder, on_device):
+        each.prefill(rows[:5], past=0)
+        each.row[:] = rows[5]
+    np.testing.assert_array_equal(on_device.step(past=5), decoder.step(past=5))
