@@ -18,6 +18,7 @@ from phiedge.errors import BundleError, DeviceError, ToolError, ToolOutputError,
 from phiedge.pipeline import build
 from phiedge.pipeline.edge_llm.language_check import check_language, our_logits
 from phiedge.pipeline.edge_llm.vision_check import check_vision
+from phiedge.pipeline.inspection.usability import obstacles
 
 
 def link(bundle: Path, to: Path) -> Path:
@@ -73,6 +74,15 @@ def test_its_two_configurations_agree_on_the_token_of_a_picture(built: Path) -> 
 def test_the_commands_for_the_device_are_told(built: Path) -> None:
     checks = json.loads((built / "engines" / "edge-llm" / "checks.json").read_bytes())
     assert [command.split()[0] for command in checks["commands"]] == ["llm_build", "visual_build"]
+
+
+def test_inspection_says_that_it_is_for_a_device(built: Path) -> None:
+    bundle = Bundle.open(built)
+    engine = find_engine(bundle, "edge-llm")
+    assert engine is not None
+    (obstacle,) = obstacles(engine, bundle)
+    assert "builds engines from on a Jetson; phiedge does not run it" in obstacle.message
+    assert obstacle.remedy is not None
 
 
 def test_a_scale_of_attention_that_is_not_the_models_is_found_in_the_numbers(built: Path, tmp_path: Path) -> None:

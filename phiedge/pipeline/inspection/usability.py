@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from phiedge.bundle import Bundle
+from phiedge.engines.edge_llm.built import BACKEND as EDGE_BACKEND
+from phiedge.engines.edge_llm.built import CHECKS
 from phiedge.engines.engine_record import BuiltEngine, check_engine
 from phiedge.engines.tensorrt.built import check_usable, engine_sms
 from phiedge.engines.tensorrt.library import LIBRARIES, load_library, require_driver
@@ -31,6 +33,8 @@ def obstacles(engine: BuiltEngine, bundle: Bundle) -> tuple[Obstacle, ...]:
         return _failing(engine, bundle, _check_made_from, _check_library, _check_pycuda, _check_gpu)
     if backend == "onnxruntime":
         return _failing(engine, bundle, _check_onnxruntime)
+    if backend == EDGE_BACKEND:
+        return _failing(engine, bundle, _check_made_from, _refuse_edge_llm)
     return (Obstacle(message=f"this phiedge has no engines of the backend {backend!r}", remedy="upgrade phiedge"),)
 
 
@@ -52,6 +56,13 @@ def _outcome(check: Callable[[BuiltEngine, Bundle], None], engine: BuiltEngine, 
 
 def _check_made_from(engine: BuiltEngine, bundle: Bundle) -> None:
     check_engine(engine, bundle, tools=engine.record.tools, machine=engine.record.machine)
+
+
+def _refuse_edge_llm(engine: BuiltEngine, bundle: Bundle) -> None:
+    raise DeviceError(
+        f"{engine.path} is what TensorRT Edge-LLM builds engines from on a Jetson; phiedge does not run it",
+        remedy=f"copy it there, and run the commands in its {CHECKS}",
+    )
 
 
 def _check_onnxruntime(engine: BuiltEngine, bundle: Bundle) -> None:
