@@ -56,6 +56,15 @@ def work(bundle: Path, python: Path) -> None:
     print(json.dumps(found))
 
 
+def add_unused_token(path: Path, number: int) -> None:
+    """The publisher's tokenizer has tokens that nothing uses, one of which becomes the picture's; the stand-in none."""
+    tokenizer = json.loads(path.read_bytes())
+    flags = {"lstrip": True, "normalized": False, "rstrip": True, "single_word": False, "special": True}
+    added = [entry for entry in tokenizer["added_tokens"] if entry["id"] != number]
+    tokenizer["added_tokens"] = [*added, {"content": "<|dummy_0|>", "id": number, **flags}]
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+
+
 def measure(layers: int, *, vocabulary: int, python: Path, directory: Path) -> dict[str, Any]:
     """One build at `layers` layers."""
     from phiedge.pipeline import export
@@ -67,6 +76,7 @@ def measure(layers: int, *, vocabulary: int, python: Path, directory: Path) -> d
         config |= {"vocab_size": vocabulary} | {key: tokens[key] for key in tokens if key in config}
     checkpoint, bundle = directory / f"checkpoint-{layers}", directory / f"bundle-{layers}"
     write_published(checkpoint, config)
+    add_unused_token(checkpoint / "tokenizer.json", vocabulary - 1)
     export(str(checkpoint), target="orin", precision="int4", calibration="none", output=bundle)
     shutil.rmtree(checkpoint)
     command = [sys.executable, "-m", "benchmarks.edge_llm_export", str(python), "--work", str(bundle), "--as-worker"]
