@@ -248,7 +248,7 @@ def test_a_deadline_without_a_profile_is_kept_and_says_that_nothing_was_promised
         (("--deadline-ms", "-5"), "deadline_ms must be a positive number, not -5.0"),
         (("--answer-tokens", "5"), "a budget needs at least one limit"),
         (("--ttft-ms", "5", "--answer-tokens", "5"), "answer_tokens 5 are kept out of a deadline, and there is none"),
-        (("--deadline-ms", "5", "--on-infeasible", "hope"), "must be one of refuse, degrade, attempt, not 'hope'"),
+        (("--deadline-ms", "5", "--on-infeasible", "hope"), "on_infeasible must be one of refuse, degrade, attempt"),
     ],
 )
 def test_budgets_that_make_no_sense_are_usage(
