@@ -182,6 +182,22 @@ def _structured(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows
     return rows
 
 
+def _forms_by_deadline(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    engines = list(results["whole_answer_ms"])
+    whole = (f"{results['whole_answer_ms'][engine]:,.0f} ms" for engine in engines)
+    rows: Rows = [("deadline", *engines), ("none: a whole answer", *whole)]
+    for share, found in results.items():
+        if share not in ("whole_answer_ms", "peer_version"):
+            told = []
+            for engine in engines:
+                kept = found[engine]
+                refused = f", {kept['refused']} refused" if kept["refused"] else ""
+                late = f", {kept['late']} late by up to {kept['overrun_ms_most']} ms" if kept["late"] else ""
+                told.append(f"{kept['in_time_and_parses']:.0%} in time and parse{refused}{late}")
+            rows.append((f"{found['deadline_ms']:,} ms ({share} of the slower)", *told))
+    return rows
+
+
 def _reuse(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     first, parts = results["first_token_ms"], results["parts_of_second_ms"]
     rows: Rows = [("until the first token", "ms, median", "p90")]
@@ -389,6 +405,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "decode-jitter": _jitter,
     "structured": _structured,
     "reuse": _reuse,
+    "forms-by-deadline": _forms_by_deadline,
     "peers-side-by-side": _side_by_side,
     "tensorrt-build": _tensorrt_build,
     "tensorrt-build-full-size": _tensorrt_build,
