@@ -59,7 +59,8 @@ class GraphValue:
 class Weight:
     """A tensor that comes with the graph; `file` is the one beside the graph that holds its bytes, None for the graph.
 
-    `offset` and `size_bytes` are bytes of that file; a weight in the graph itself has offset 0.
+    `offset` and `size_bytes` are bytes of that file; a weight in the graph itself has offset 0, and its bytes in `held`
+    where it is one number.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Weight:
     shape: tuple[int, ...]
     file: str | None
     offset: int
+    held: bytes = b""
 
     @property
     def size_bytes(self) -> int:
@@ -223,11 +225,17 @@ def _weight(message: memoryview) -> Weight:
         shape=tuple(shape),
         file=check_relative(external.get("location", ""), f"the weight {name!r}") if outside else None,
         offset=_decimal(external.get("offset", "0"), name) if outside else 0,
+        held=_held(found, shape) if not outside else b"",
     )
     length = _decimal(external["length"], name) if outside and "length" in external else weight.size_bytes
     if length != weight.size_bytes:
         raise BundleError(f"the weight {name!r} lies in {length} bytes, its shape takes {weight.size_bytes}")
     return weight
+
+
+def _held(found: Mapping[int, Field], shape: list[int]) -> bytes:
+    """The bytes of a weight of one number that the graph holds, however many axes it has."""
+    return bytes(data(found[9])) if prod(shape) == 1 and 9 in found else b""
 
 
 def _value(message: memoryview) -> GraphValue:

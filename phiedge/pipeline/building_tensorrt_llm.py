@@ -42,7 +42,7 @@ def build_tensorrt_llm(path: str | os.PathLike[str], *, progress: Progress = sil
     """
     bundle = Bundle.open(path)
     sm = _sm(bundle)
-    check_device(sm)
+    check_device(sm, bundle.manifest.precision.decoder)
     assert sm is not None
     installation = find_installation()
     way = installation.way if installation else way_elsewhere(sm)

@@ -27,7 +27,7 @@ def bfloat16(bits: np.ndarray) -> np.ndarray:
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Every tensor of a file, bfloat16 as float32, by a reader of a few lines that shares nothing with the writer."""
+    """Every tensor of a file, bfloat16 as float32, FP8 as bytes, by a reader that shares nothing with the writer."""
     data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -36,6 +36,6 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     for name, entry in header.items():
         if name != "__metadata__":
             first, stop = (8 + length + offset for offset in entry["data_offsets"])
-            array = np.frombuffer(data[first:stop], kinds[entry["dtype"]]).reshape(entry["shape"])
+            array = np.frombuffer(data[first:stop], kinds.get(entry["dtype"], "u1")).reshape(entry["shape"])
             found[name] = bfloat16(array) if entry["dtype"] == "BF16" else array
     return found

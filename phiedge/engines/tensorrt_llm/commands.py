@@ -11,6 +11,7 @@ Kind: TypeAlias = Literal["modelopt", "trtllm-legacy"]
 JETSON_SM = 87
 # Its documentation's rows of W4A16_AWQ: Ampere, Ada, Hopper. Blackwell has FP8 and NVFP4 there.
 INT4_SM = (80, 86, 87, 89, 90)
+FLOAT8_SM = 90  # its documentation's row of FP8 by channel and token
 KINDS: dict[Way, Kind] = {"load": "modelopt", "engine": "trtllm-legacy"}
 
 
@@ -22,13 +23,18 @@ class Elsewhere:
     needs: str
 
 
-def check_device(sm: int | None) -> None:
-    """Refuse a device whose TensorRT-LLM has no int4 kernels. Raises `DeviceError`."""
+def check_device(sm: int | None, decoder: str) -> None:
+    """Refuse a device whose TensorRT-LLM has no kernels for such a decoder. Raises `DeviceError`."""
     if sm is None:
         raise DeviceError(
             "TensorRT-LLM runs on GPUs, this bundle is for a processor", remedy="export with --target rtx or orin"
         )
-    if sm not in INT4_SM:
+    if decoder == "float8" and sm != FLOAT8_SM:
+        raise DeviceError(
+            f"TensorRT-LLM has kernels of FP8 with a scale for each row for SM {FLOAT8_SM}, this is SM {sm}",
+            remedy="phiedge build --backend tensorrt-rtx, or phiedge repack --format compressed-tensors for vLLM",
+        )
+    if decoder != "float8" and sm not in INT4_SM:
         raise DeviceError(
             f"TensorRT-LLM has no int4 kernels for SM {sm}, it has them for SM {', '.join(map(str, INT4_SM))}",
             remedy="phiedge build --backend tensorrt-rtx, or a checkpoint in FP8",

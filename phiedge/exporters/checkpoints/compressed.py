@@ -1,7 +1,8 @@
 """compressed-tensors: the whole model under the publisher's fused names, for vLLM.
 
 weight_packed: int32 [out, in / 8], eight codes plus 8 in each, the earliest in the lowest bits; weight_scale: float16
-[out, in / group_size]; weight_shape: int64 [2]. Vision tower, projector and head are plain. What inference does not use
+[out, in / group_size]; weight_shape: int64 [2]. In FP8: weight float8 [out, in], weight_scale float16 [out, 1],
+input_scale float32 [1]. Vision tower, projector and head are plain. What inference does not use
 (the last vision block, the norm after it, the pooling head) is not in a bundle, and so not here.
 Source: `pack_to_int32` and the quantization schemes of compressed-tensors 0.20; vLLM's `phi4siglip.py`.
 """
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from phiedge.bundle import Bundle, ModelFacts
 from phiedge.errors import FormatError
 from phiedge.exporters.checkpoints.plain_tensors import embedding_table, head, plain_tensor
-from phiedge.exporters.checkpoints.stored import GroupedLinear, StoredWeights, row_blocks
+from phiedge.exporters.checkpoints.stored import Float8Linear, GroupedLinear, StoredWeights, row_blocks
 from phiedge.exporters.checkpoints.tensor_file import TensorOut
-from phiedge.exporters.checkpoints.text_model import LAYER, decoder_weights, require_int4
+from phiedge.exporters.checkpoints.text_model import LAYER, decoder_weights, require_float8, require_int4
 from phiedge.exporters.tensors import POSITION_TABLE, TOWER_PREFIX
 
 GROUPS = (128, 64, 32)
@@ -29,13 +30,18 @@ _PLAIN_TYPES = ("float32", "float16", "bfloat16")
 def compressed_tensors(bundle: Bundle) -> list[TensorOut]:
     """Every tensor of the format. Raises `FormatError` for a bundle that it cannot hold."""
     weights = decoder_weights(bundle)
-    require_int4(bundle, weights, "compressed-tensors", groups=GROUPS)
+    in_float8 = bundle.manifest.precision.decoder == "float8"
+    if in_float8:
+        require_float8(bundle, weights, "compressed-tensors")
+    else:
+        require_int4(bundle, weights, "compressed-tensors", groups=GROUPS)
     tensors = [embedding_table(bundle)]
     for layer in range(bundle.manifest.facts.num_layers):
         prefix = LAYER.format(layer)
         tensors.append(plain_tensor(weights, f"{prefix}input_layernorm.weight"))
         for name in _LINEARS:
-            tensors += _linear(weights, f"{prefix}{name}")
+            linear = _float8_linear if in_float8 else _linear
+            tensors += linear(weights, f"{prefix}{name}")
         tensors.append(plain_tensor(weights, f"{prefix}post_attention_layernorm.weight"))
     tensors += [plain_tensor(weights, "model.norm.weight"), head(weights)]
     return [*tensors, *_vision(bundle), _position_table(bundle)]
@@ -43,6 +49,8 @@ def compressed_tensors(bundle: Bundle) -> list[TensorOut]:
 
 def compressed_quantization(bundle: Bundle) -> dict[str, object]:
     """`quantization_config` of `config.json`."""
+    if bundle.manifest.precision.decoder == "float8":
+        return _float8_quantization()
     weights = {
         "num_bits": 4,
         "type": "int",
@@ -56,6 +64,23 @@ def compressed_quantization(bundle: Bundle) -> dict[str, object]:
         "format": "pack-quantized",
         "quantization_status": "compressed",
         "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}},
+        "ignore": list(IGNORED),
+    }
+
+
+def _float8_quantization() -> dict[str, object]:
+    """A scale for each row of the weights, and the one that calibration found for inputs."""
+    number = {"num_bits": 8, "type": "float", "symmetric": True, "dynamic": False}
+    group = {
+        "targets": ["Linear"],
+        "weights": number | {"strategy": "channel"},
+        "input_activations": number | {"strategy": "tensor"},
+    }
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "float-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": group},
         "ignore": list(IGNORED),
     }
 
@@ -144,6 +169,20 @@ def _linear(weights: StoredWeights, name: str) -> Iterator[TensorOut]:
     yield TensorOut(name=f"{name}.weight_packed", dtype="I32", shape=(found.rows, found.k // 8), parts=codes)
     yield TensorOut(name=f"{name}.weight_scale", dtype="F16", shape=(found.rows, groups), parts=scales)
     yield TensorOut.of(f"{name}.weight_shape", "I64", shape)
+
+
+def _float8_linear(weights: StoredWeights, name: str) -> Iterator[TensorOut]:
+    found = weights.float8(f"{name}.weight")
+    assert found is not None
+
+    def codes(linear: Float8Linear = found) -> Iterator[NDArray[Any]]:
+        for rows in row_blocks(linear.rows, linear.k):
+            yield weights.read_float8(linear, rows)
+
+    scales = weights.read_float8_scales(found, slice(0, found.rows)).astype(np.float16)
+    yield TensorOut(name=f"{name}.weight", dtype="F8_E4M3", shape=(found.rows, found.k), parts=codes)
+    yield TensorOut.of(f"{name}.weight_scale", "F16", scales[:, None])
+    yield TensorOut.of(f"{name}.input_scale", "F32", np.array([found.input_scale], np.float32))
 
 
 def _vision_weights(bundle: Bundle) -> StoredWeights:

@@ -66,6 +66,10 @@ def _edge_llm(written: Written) -> None:
     if written.method == "modelopt" and written.said.get("quant_algo") == "W4A16_AWQ":
         _groups_of_128(written, "Edge-LLM")
         _two_rows_a_byte(written)
+    if written.method == "modelopt" and written.said.get("quant_algo") == "FP8_PER_CHANNEL_PER_TOKEN":
+        raise _wrong(
+            written, "has a scale for each row, Edge-LLM reads one for a tensor", "phiedge repack --format awq"
+        )
 
 
 def _tensorrt_llm(written: Written) -> None:
@@ -80,6 +84,8 @@ def _tensorrt_llm(written: Written) -> None:
             if any(part in f"{name}." for part in _UNIFIED_SCALED) and f"{name}.pre_quant_scale" not in written.tensors:
                 raise _wrong(written, f"has no {name}.pre_quant_scale, which TensorRT-LLM reads", "repack the bundle")
 
+    _scales_of_rows(written, ())
+
 
 def _vllm(written: Written) -> None:
     """vLLM reads AWQ-GEMM and compressed-tensors; of ModelOpt's int4 it knows nothing."""
@@ -87,6 +93,7 @@ def _vllm(written: Written) -> None:
         raise _wrong(written, "is W4A16_AWQ of ModelOpt, which vLLM does not read", "phiedge repack --format awq")
     if written.method == "awq":
         _unfused(written, "which AWQ's order of outputs does not allow")
+    _scales_of_rows(written, (1,) if written.method == "compressed-tensors" else ())
     for name in _linears(written, ".weight_packed", "I32"):
         rows, k = (int(side) for side in written.tensors[f"{name}.weight_shape"].read())
         groups = written.tensors[f"{name}.weight_scale"].shape
@@ -163,6 +170,16 @@ def _two_rows_a_byte(written: Written) -> None:
         if scales is None or scales.shape != (2 * half, k // 128):
             told = "no scales" if scales is None else f"scales {scales.shape}"
             raise _wrong(written, f"has {told} for {name}, wanted are {(2 * half, k // 128)}", "repack the bundle")
+
+
+def _scales_of_rows(written: Written, columns: tuple[int, ...]) -> None:
+    """Weights in 8-bit floats have a scale for each row."""
+    for name in _linears(written, ".weight", "F8_E4M3"):
+        rows = written.tensors[f"{name}.weight"].shape[0]
+        scales = written.tensors.get(f"{name}.weight_scale")
+        if scales is None or scales.shape != (rows, *columns):
+            told = "no scales" if scales is None else f"scales {scales.shape}"
+            raise _wrong(written, f"has {told} for {name}, wanted are {(rows, *columns)}", "repack the bundle")
 
 
 def _linears(written: Written, suffix: str, dtype: str) -> list[str]:

@@ -27,13 +27,15 @@ _SMALL_FILES_BYTES = 16_000_000  # tokenizer, template and configurations of the
 class Contents:
     """What a format makes of a bundle: its tensors, its `config.json`, and other files of JSON by name.
 
-    `single_file` is what the one file of tensors is called where the format knows no shards.
+    `single_file` is what the one file of tensors is called where the format knows no shards. `readers` are those of
+    this content, None for all of the format's.
     """
 
     tensors: list[TensorOut]
     config: Mapping[str, object]
     json_files: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     single_file: str | None = None
+    readers: tuple[str, ...] | None = None
 
 
 def _awq(bundle: Bundle) -> Contents:
@@ -43,9 +45,10 @@ def _awq(bundle: Bundle) -> Contents:
 
 def _modelopt(bundle: Bundle) -> Contents:
     config = llama_config(bundle.manifest.facts, dtype="float16")
-    flat, nested = modelopt.modelopt_quantization()
+    flat, nested = modelopt.modelopt_quantization(bundle)
     return Contents(
         tensors=modelopt.modelopt_tensors(bundle),
+        readers=(TENSORRT_LLM, VLLM) if bundle.manifest.precision.decoder == "float8" else None,
         config=config | {"quantization_config": flat},
         json_files={"hf_quant_config.json": nested},
     )
@@ -70,19 +73,29 @@ def _legacy(bundle: Bundle) -> Contents:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format: who reads it, with which sizes of groups, whether they need a token for pictures, and what is made."""
+    """A format: who reads it, with which sizes of groups of int4, whether also in FP8, and what is made.
+
+    With `placeholder` they need a token for pictures.
+    """
 
     readers: tuple[str, ...]
     groups: tuple[int, ...]
+    float8: bool
     placeholder: bool
     contents: Callable[[Bundle], Contents]
 
 
 FORMATS = {
-    "awq": Format(readers=(EDGE_LLM, VLLM), groups=awq.GROUPS, placeholder=True, contents=_awq),
-    "modelopt": Format(readers=(TENSORRT_LLM, EDGE_LLM), groups=modelopt.GROUPS, placeholder=True, contents=_modelopt),
-    "compressed-tensors": Format(readers=(VLLM,), groups=compressed.GROUPS, placeholder=False, contents=_compressed),
-    "trtllm-legacy": Format(readers=(TRTLLM_BUILD,), groups=trtllm_legacy.GROUPS, placeholder=True, contents=_legacy),
+    "awq": Format(readers=(EDGE_LLM, VLLM), groups=awq.GROUPS, float8=False, placeholder=True, contents=_awq),
+    "modelopt": Format(
+        readers=(TENSORRT_LLM, EDGE_LLM), groups=modelopt.GROUPS, float8=True, placeholder=True, contents=_modelopt
+    ),
+    "compressed-tensors": Format(
+        readers=(VLLM,), groups=compressed.GROUPS, float8=True, placeholder=False, contents=_compressed
+    ),
+    "trtllm-legacy": Format(
+        readers=(TRTLLM_BUILD,), groups=trtllm_legacy.GROUPS, float8=False, placeholder=True, contents=_legacy
+    ),
 }
 
 
@@ -96,6 +109,8 @@ def check_format(kind: str) -> None:
 def check_holds(kind: str, *, decoder: str, group_size: int | None, where: str) -> None:
     """See that the format `kind` holds such a decoder, before it is made. Raises `FormatError`, `UsageError`."""
     check_format(kind)
+    if decoder == "float8" and FORMATS[kind].float8:
+        return
     check_int4(decoder, group_size, kind, groups=FORMATS[kind].groups, where=where)
 
 
@@ -126,7 +141,7 @@ def write_checkpoint(
         for name, value in {"config.json": config, **contents.json_files}.items():
             directory.write_json(name, value)
         write_text_files(files, bundle.manifest.facts, directory)
-        for reader in chosen.readers:
+        for reader in chosen.readers if contents.readers is None else contents.readers:
             check_readable(directory.path, reader)
         return directory.commit(_record(bundle, kind), progress)
 

@@ -42,6 +42,16 @@ class GroupedLinear:
     group_size: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Float8Linear:
+    """A linear's weight [rows, k] in 8-bit floats (E4M3) under one scale for each row, and the scale of its input."""
+
+    name: str
+    rows: int
+    k: int
+    input_scale: float
+
+
 class StoredWeights:
     """The weights of one graph of a bundle, by the names of the exporter's modules (`model.layers.0...weight`)."""
 
@@ -74,10 +84,25 @@ class StoredWeights:
                 return GroupedLinear(name=name, rows=rows, k=k, bits=bits, group_size=k // groups)
         return None
 
-    def float8(self, name: str) -> tuple[int, int] | None:
-        """The rows and columns of the linear `name` where it is stored in 8-bit floats, otherwise None."""
+    def float8(self, name: str) -> Float8Linear | None:
+        """The linear `name` where it is stored in 8-bit floats, otherwise None."""
         codes = self._weights.get(f"{name}.float8")
-        return None if codes is None else (codes.shape[0], codes.shape[1])
+        if codes is None:
+            return None
+        scale = self._of(f"constant.{name}.input_scale")
+        (value,) = np.frombuffer(scale.held, NUMPY_TYPES[scale.dtype])
+        return Float8Linear(name=name, rows=codes.shape[0], k=codes.shape[1], input_scale=float(value))
+
+    def read_float8(self, linear: Float8Linear, rows: slice) -> NDArray[np.uint8]:
+        """The codes of some rows, as their bytes."""
+        codes: NDArray[np.uint8] = self._read(self._of(f"{linear.name}.float8"), rows)
+        return codes
+
+    def read_float8_scales(self, linear: Float8Linear, rows: slice) -> NDArray[np.float32]:
+        """The scales of some rows [rows]. Raises `FormatError`."""
+        scales: NDArray[np.float32] = self._read(self._of(f"{linear.name}.scales"), rows).astype(np.float32).reshape(-1)
+        _check_scales(linear.name, scales)
+        return scales
 
     def read_grouped(self, linear: GroupedLinear, rows: slice) -> QuantisedWeight:
         """Some rows of a linear, as its quantiser gave them."""

@@ -98,6 +98,22 @@ def require_int4(bundle: Bundle, weights: StoredWeights, what: str, *, groups: t
     return precision.group_size
 
 
+def require_float8(bundle: Bundle, weights: StoredWeights, what: str) -> None:
+    """See that layers are 8-bit floats throughout, for a device that multiplies them. Raises `FormatError`."""
+    if bundle.manifest.target.get("sm") == "8.7":
+        raise FormatError(
+            f"{bundle.path} is FP8, which its device, Orin (SM 8.7), does not multiply",
+            remedy="export with --precision int4",
+        )
+    for layer in range(bundle.manifest.facts.num_layers):
+        for part in parts_of_layer(bundle.manifest.facts, layer):
+            if weights.float8(part.stored) is None:
+                raise FormatError(
+                    f"{what} holds 8-bit floats, {part.stored} is stored otherwise",
+                    remedy="export without mixed precision for this format",
+                )
+
+
 def check_int4(decoder: str, group_size: int | None, what: str, *, groups: tuple[int, ...], where: str) -> None:
     """See that the format `what` holds weights of this type in groups of this size. Raises `FormatError`."""
     if decoder != "int4" or group_size is None:

@@ -14,9 +14,15 @@ def test_orin_gets_engines_and_others_a_checkpoint() -> None:
 
 
 def test_a_device_without_int4_kernels_is_refused() -> None:
-    check_device(89)
+    check_device(89, "int4")
     with pytest.raises(DeviceError, match="no int4 kernels for SM 120, it has them for SM 80, 86, 87, 89, 90"):
-        check_device(120)
+        check_device(120, "int4")
+
+
+def test_fp8_with_a_scale_for_each_row_is_for_hopper() -> None:
+    check_device(90, "float8")
+    with pytest.raises(DeviceError, match="a scale for each row for SM 90, this is SM 89"):
+        check_device(89, "float8")
 
 
 def test_the_command_serves_on_this_machine_only() -> None:
