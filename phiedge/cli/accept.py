@@ -1,5 +1,8 @@
 """`phiedge accept`: does a bundle on this machine keep its latency budget?"""
 
+import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +130,7 @@ def accept(
         from phiedge.acceptance.signing import signed
 
         record = signed(record, sign)
-    _write(record, destination, reports)
+    destination = _write(record, destination, reports)
     if record["ended"] == "interrupted":
         raise KeyboardInterrupt(f"what was measured until then is in {destination}, marked as interrupted")
     _tell(record, destination, checked=sign is not None, as_json=as_json)
@@ -160,10 +163,17 @@ def _measure(
     return evidence(read, campaign, judge(read.spec, campaign), bundle=bundle)
 
 
-def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) -> None:
+def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) -> Path:
+    """Write everything; gives where the evidence is. What was measured for hours is not lost to a full disk."""
     from phiedge.acceptance.evidence import write_evidence, write_whole
 
-    write_evidence(record, destination)
+    try:
+        write_evidence(record, destination)
+    except OSError as error:
+        refuge = Path(tempfile.gettempdir()) / f"phiedge-{os.getpid()}-{destination.name}"
+        write_evidence(record, refuge)
+        print(f"note: {destination} cannot be written ({error.strerror}): it is {refuge}", file=sys.stderr)
+        destination = refuge
     if "junit" in reports:
         from phiedge.acceptance.junit import junit
 
@@ -172,6 +182,7 @@ def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) 
         from phiedge.acceptance.html_report import html_report
 
         write_whole(html_report(record), reports["html"])
+    return destination
 
 
 def _check(path: Path, public_key: Path | None, *, as_json: bool) -> None:

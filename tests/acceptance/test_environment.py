@@ -1,5 +1,6 @@
 """What Linux tells of a machine, from recorded files."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,39 @@ def test_sensors_that_nobody_asked_for_may_fail(machine: Path) -> None:
     watcher = LinuxWatcher(Preconditions())
     watcher.start()
     assert watcher.stop().broken == ()
+
+
+def test_a_counter_that_goes_backwards_breaks_unasked(machine: Path) -> None:
+    tell(machine, swapped=7, busy=50)
+    watcher = LinuxWatcher(Preconditions())
+    watcher.start()
+    tell(machine, swapped=3, busy=20)
+    broken = watcher.stop().broken
+    assert "processor time of the system went backwards" in broken[0]
+    assert "pages swapped in went backwards, from 7 to 3" in broken[1]
+
+
+def test_a_clock_that_is_set_meanwhile_is_noted_and_a_machine_that_slept_is_not_measured(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_by, slept = [0.0], [0.0]
+    monkeypatch.setattr(environment.time, "time", lambda: 1e9 + time.monotonic() + set_by[0])
+    monkeypatch.setattr(environment.time, "clock_gettime", lambda clock: time.monotonic() + slept[0])
+    watcher = LinuxWatcher(Preconditions())
+    watcher.start()
+    set_by[0], slept[0] = -3600.0, 0.0
+    watched = watcher.stop()
+    assert watched.broken == ()
+    assert "set by -3600.0 s" in watched.notes[0]
+    watcher.start()
+    slept[0] = 60.0
+    assert "slept for 60.0 s" in watcher.stop().broken[0]
+
+
+def test_the_peak_of_memory_is_that_of_the_run(machine: Path) -> None:
+    watcher = LinuxWatcher(Preconditions())
+    watcher.start()
+    figures = watcher.stop().figures
+    assert figures["peak_rss_bytes"]
+    assert figures["system_bytes"] == 0
+    assert figures["gpu_bytes"] is None

@@ -7,6 +7,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from command_lines import assert_refused, stopped_at, tell
+from phiedge.acceptance import evidence
 from phiedge.acceptance.spec_template import TEMPLATE
 from phiedge.bundle import Bundle
 
@@ -92,3 +93,42 @@ def test_edited_evidence_is_refused(capsys: Capture, tiny_bundle: Bundle, tmp_pa
         path.read_text(encoding="utf-8").replace('"verdict": "FAIL"', '"verdict": "PASS"'), encoding="utf-8"
     )
     assert "not as it was written" in assert_refused(capsys, "accept", "--check", path)
+
+
+def test_a_disk_that_is_full_in_the_end_costs_no_measurement(
+    capsys: Capture, tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuge, real = tmp_path / "refuge", evidence.write_whole
+    refuge.mkdir()
+
+    def full(text: str, path: Path) -> None:
+        if path.parent != refuge:
+            raise OSError(28, "No space left on device")
+        real(text, path)
+
+    monkeypatch.setattr(evidence, "write_whole", full)
+    monkeypatch.setattr("tempfile.tempdir", str(refuge))
+    told = tell(
+        capsys, "accept", tiny_bundle.path, spec(tmp_path, EASY.replace("max_requests = 2000", "max_requests = 3"))
+    )
+    assert told.code == 3
+    assert "No space left on device" in told.err
+    (kept,) = refuge.iterdir()
+    assert str(kept) in told.out
+    assert tell(capsys, "accept", "--check", kept).code == 3
+
+
+def test_evidence_is_signed_and_checked(capsys: Capture, tiny_bundle: Bundle, tmp_path: Path) -> None:
+    key = tmp_path / "team.key"
+    assert "keep it to yourself" in tell(capsys, "accept", "--new-key", key).out
+    few = spec(tmp_path, EASY.replace("max_requests = 2000", "max_requests = 3"))
+    assert "signed by" in tell(capsys, "accept", tiny_bundle.path, few, "--sign", key).out
+    words = ("accept", "--check", tmp_path / "accept.evidence.json")
+    assert "said to be signed by" in tell(capsys, *words).out
+    assert ", signed by" in tell(capsys, *words, "--public-key", f"{key}.pub").out
+    tell(capsys, "accept", "--new-key", tmp_path / "other.key")
+    refused = assert_refused(capsys, *words, "--public-key", tmp_path / "other.key.pub")
+    assert "the signature is not that of the key" in refused
+    assert "checks evidence" in assert_refused(capsys, "accept", "--public-key", f"{key}.pub", code=2)
+    nothing = ("accept", tiny_bundle.path, few, "--sign", tmp_path / "none.key")
+    assert "cannot be read" in assert_refused(capsys, *nothing, code=2)

@@ -13,6 +13,7 @@ import pytest
 from held_files import held, surfaces
 from phiedge.devices.doctor import diagnose
 from phiedge.devices.probe import Probe
+from phiedge.devices.probe.power import drawn_watts
 from phiedge.devices.probe.probing import probe_surfaces
 from recorded_trees import TREES, read
 
@@ -90,6 +91,7 @@ def test_a_thousand_damaged_copies_give_no_crash_and_no_wrong_claim(tree: str) -
         if found.jetson and whole.jetson and not any("nvpmodel" in path for path in paths):
             assert found.jetson.power_mode == whole.jetson.power_mode
         found.as_dict()
+        assert 0 <= (drawn_watts(system, found.gpus.found) or 0) <= 10_000
         diagnose(found, system)
         named += found.identity.device is not None
     assert named > COPIES / 3, "damage to a sensor must not hide the device"
