@@ -1,6 +1,7 @@
 """`phiedge plan`: does a model fit a device, how fast will it be there, and what to change if that is not enough."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,7 @@ app = verb_app()
 DEFAULT_IMAGE = "512x512"
 _MOST_TOKENS = 1_000_000
 _DEFAULT_CONTEXT = 8192
+_CACHES: dict[str, str | None] = {"float": None, "int8": "int8"}  # what a manifest says of them
 
 
 @app.command()
@@ -58,6 +60,15 @@ def plan(
             "--precision",
             metavar="NAME",
             help="auto (what export chooses), int4, fp16 or fp32; and int8, fp8, nvfp4, which cannot be exported yet.",
+            show_default=False,
+        ),
+    ] = None,
+    kv_cache: Annotated[
+        str | None,
+        typer.Option(
+            "--kv-cache",
+            metavar="NAME",
+            help="float (as export does by default) or int8, for a cpu or discrete GPU with ONNX Runtime.",
             show_default=False,
         ),
     ] = None,
@@ -124,8 +135,12 @@ def plan(
     opened = None if bundle is None else Bundle.open(bundle)
     if opened is not None and precision is not None:
         raise UsageError("a bundle has its precision already", remedy="leave out --precision, or --bundle")
+    if opened is not None and kv_cache is not None:
+        raise UsageError("a bundle has its cache already", remedy="leave out --kv-cache, or --bundle")
+    if kv_cache not in (None, *_CACHES):
+        raise UsageError(f"there is no cache {kv_cache!r}", remedy=f"--kv-cache {' or '.join(_CACHES)}")
     task = _task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
-    planner = Planner(task, opened, precision or "auto")
+    planner = Planner(task, opened, precision or "auto", cache=_CACHES[kv_cache or "float"])
     foreseen = [] if opened is None else _foreseen(opened, task, images, device)
     plans = [planner.plan(device)] if device is not None else planner.plan_all()
     if destination is not None:
@@ -140,8 +155,8 @@ def plan(
 class Planner:
     """Makes plans of one task, each device at the precision that was asked for."""
 
-    def __init__(self, task: Task, opened: Bundle | None, precision: str) -> None:
-        self.task, self._opened, self._precision = task, opened, precision
+    def __init__(self, task: Task, opened: Bundle | None, precision: str, *, cache: str | None = None) -> None:
+        self.task, self._opened, self._precision, self._cache = task, opened, precision, cache
 
     def plan(self, device: Device) -> Plan:
         storage = self.storage(device)
@@ -172,7 +187,7 @@ class Planner:
         if self._opened is not None:
             record = self._opened.manifest.precision
         else:
-            record = _precision(precision or self._precision, device)
+            record = _with_cache(_precision(precision or self._precision, device), self._cache, device)
         wide = device.sm is None or record.decoder == "float32"
         return storage_of(record, activations="float32" if wide else "float16")
 
@@ -182,6 +197,15 @@ class Planner:
             return []
         named = ["int4", "fp16", *(name for name in PLANNED_ONLY if device.supports(name))]
         return [self.storage(device, name) for name in named]
+
+
+def _with_cache(record: Precision, cache: str | None, device: Device) -> Precision:
+    if cache is not None and device.kind == "jetson":
+        raise DeviceError(
+            f"{device.name} runs TensorRT, whose cache is float16 here, not {cache}",
+            remedy="leave --kv-cache out, or plan for a discrete GPU or cpu",
+        )
+    return record if cache is None else replace(record, cache=cache)
 
 
 def _precision(name: str, device: Device) -> Precision:

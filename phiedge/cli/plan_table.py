@@ -23,7 +23,7 @@ def show_plan(plan: Plan, advice: Sequence[Change]) -> None:
     """Print one plan."""
     task, request = plan.task, plan.task.request
     pictures = ", ".join(f"{count}" for count in request.patches) or "none"
-    print(f"{task.model}, {plan.storage.name}, on {plan.device.title} ({plan.device.name})")
+    print(f"{task.model}, {plan.storage.name}{_told_cache(plan)}, on {plan.device.title} ({plan.device.name})")
     print(
         f"pictures of {pictures} visual tokens, {request.prompt_tokens} tokens of text, an answer of "
         f"{request.answer_tokens}; room for {task.max_context} tokens\n"
@@ -55,6 +55,11 @@ def show_plans(plans: Sequence[Plan]) -> None:
     print("\nTimes are planned, expected from the least to the most; `phiedge plan -t NAME` says on what evidence.")
 
 
+def _told_cache(plan: Plan) -> str:
+    """A cache that is not of the type that is computed in."""
+    return ", cache of 8 bits" if plan.storage.cache_bits == 8 else ""
+
+
 def plan_as_dict(plan: Plan, advice: Sequence[Change]) -> dict[str, object]:
     """JSON-ready values: bytes, milliseconds, and the sources of every efficiency."""
     memory, task = plan.memory, plan.task
@@ -62,6 +67,7 @@ def plan_as_dict(plan: Plan, advice: Sequence[Change]) -> dict[str, object]:
         "device": plan.device.name,
         "model": task.model,
         "precision": plan.storage.name,
+        "cache_bits": plan.storage.cache_bits,
         "request": {
             "visual_tokens": list(task.request.patches),
             "prompt_tokens": task.request.prompt_tokens,

@@ -128,3 +128,23 @@ def test_an_export_asks_the_plan_first_and_writes_nothing_for_a_board_that_is_to
     assert "orin-nano-8 has 8.0 GB" in shown.err
     assert "--target agx-orin-64" in shown.err
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_cache_in_int8_takes_half_of_one_in_float16_and_is_for_no_jetson(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {}
+    for cache in ("float", "int8"):
+        assert main(["plan", "-t", "rtx-4090", "--kv-cache", cache, "--json"]) == 0
+        told[cache] = json.loads(capsys.readouterr().out)
+    assert (told["float"]["cache_bits"], told["int8"]["cache_bits"]) == (16, 8)
+    assert told["float"]["memory"]["cache_bytes"] == 2 * told["int8"]["memory"]["cache_bytes"]
+    assert main(["plan", "-t", "orin", "--kv-cache", "int8"]) == 1
+    assert "runs TensorRT, whose cache is float16" in capsys.readouterr().err
+
+
+def test_a_cache_that_does_not_exist_or_that_a_bundle_has_is_refused(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--kv-cache", "int5"]) == 2
+    assert "there is no cache 'int5'" in capsys.readouterr().err
+    assert main(["plan", "-t", "orin", "--bundle", str(tiny_bundle.path), "--kv-cache", "int8"]) == 2
+    assert "a bundle has its cache already" in capsys.readouterr().err
