@@ -172,6 +172,26 @@ def test_whatever_was_promised_comes_back_in_time_and_has_its_form(asking: Askin
     assert admitted > 5
 
 
+@pytest.mark.parametrize("think", ["on", "auto"])
+def test_thinking_by_a_deadline_leaves_time_for_the_form(asking: Asking, think: str) -> None:
+    mark = (asking.facts.think_token_id,) if think == "auto" else ()
+    admitted, thoughts = 0, []
+    for steps in range(1, 90, 4):
+        asking.speaker.say([*mark, *[FILLER] * 200])
+        budget = Budget(deadline_ms=asking.prefill_ms + (steps + 0.5) * STEP_MS)
+        try:
+            result = asking.ask(form=ITEM, think=think, budget=budget)
+        except BudgetError:
+            continue
+        admitted += 1
+        assert result.outcome.overrun_ms == 0
+        assert result.value is not None, (steps, result.answer)
+        thoughts.append(result.tokens.thinking)
+    assert admitted > 5
+    assert thoughts == sorted(thoughts)
+    assert thoughts[-1] > 20
+
+
 def test_an_answer_that_ran_out_of_time_says_so_and_has_its_form(asking: Asking) -> None:
     asking.say('{"label": "' + "very " * 50)
     budget = Budget(deadline_ms=asking.prefill_ms + 60.5 * STEP_MS)

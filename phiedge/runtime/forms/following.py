@@ -53,6 +53,8 @@ class Following:
     def choose(self, logits: Logits, *, left: int, has_time: Callable[[int], bool]) -> int:
         """The next token, where `left` may still be written and `has_time` tells for how many steps there is time."""
         scores = self._grammars.mask.over(logits, self._matcher)
+        if self._matcher.is_error():
+            raise SessionError(f"the grammar cannot go on: {self._matcher.get_error()}", remedy="simplify the form")
         for mark in self._marks:
             if left > self.grammar.least_tokens + len(self._marks):
                 scores[mark] = logits[mark]

@@ -19,6 +19,7 @@ class Mask:
         # What each byte of the mask adds to its eight scores, lowest bit first.
         bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
         self._added = np.where(bits, np.float32(0), np.float32(-np.inf)).astype(np.float32)
+        self._places = np.zeros(self._bytes.size, dtype=np.intp)
         spread = np.zeros((self._bytes.size, 8), dtype=np.float32)
         self._spread, self._penalty = spread, spread.reshape(-1)[:vocab_size]
         self._scores = np.zeros(vocab_size, dtype=np.float32)
@@ -28,5 +29,6 @@ class Mask:
     def over(self, logits: Logits, matcher: Any) -> Logits:
         """`logits` with minus infinity where `matcher` allows no token; the same memory with every call."""
         matcher.unsafe_compute_mask_ptr(self._place, self._size)
-        np.take(self._added, self._bytes, axis=0, out=self._spread, mode="clip")
+        np.copyto(self._places, self._bytes)  # `take` would make places of another type anew every time
+        np.take(self._added, self._places, axis=0, out=self._spread, mode="clip")
         return np.add(logits, self._penalty, out=self._scores)

@@ -1,6 +1,7 @@
 """Answers that keep to their form whatever the model likes, however little room or time there is."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from phiedge.bundle import ModelFacts
 from phiedge.runtime.forms.following import Following
 from phiedge.runtime.forms.form import BoxForm, ChoiceForm, Form, JsonForm, PatternForm
 from phiedge.runtime.forms.grammar import Grammars
+from phiedge.runtime.forms.mask import Mask
 from phiedge.runtime.sampling import Sampler, Sampling
 from phiedge.runtime.tokens import Tokenizer
 
@@ -110,6 +112,18 @@ def test_what_was_cut_says_by_what(writer: Writer) -> None:
     assert writer.write(NESTED, 1, left=least)[1].closed == "tokens"
     assert writer.write(NESTED, 1, left=400, has_time=lambda steps: steps < 12)[1].closed in ("time", None)
     assert writer.write(NESTED, 1, left=10_000, has_time=lambda steps: False)[1].closed == "time"
+
+
+def test_laying_a_mask_over_scores_makes_no_arrays(grammars: Grammars, facts: ModelFacts) -> None:
+    mask, matcher = Mask(facts.vocab_size), grammars.compile(NESTED).matcher.deep_copy()
+    logits = np.zeros(facts.vocab_size, np.float32)
+    mask.over(logits, matcher)
+    tracemalloc.start()
+    for _ in range(20):
+        mask.over(logits, matcher)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < logits.nbytes / 2
 
 
 def test_nothing_is_made_up_in_a_tail(grammars: Grammars, facts: ModelFacts) -> None:
