@@ -28,11 +28,25 @@ Array: TypeAlias = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputScale:
+    """The scale that inputs in 8-bit floats are divided by, and the rule that found it.
+
+    `errors`: relative squared output error on held-out rows with this input and the weight as it is, by rule;
+    `percentile` the largest input but for one in ten thousand.
+    """
+
+    scale: float
+    rule: str
+    percentile: float
+    errors: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LinearReport:
     """How one linear was quantised. `errors`: relative squared output error on held-out rows, by method.
 
     `largest_input` is the largest input in magnitude, `outliers` the columns whose largest input is over 20 times that
-    of the median column.
+    of the median column. `input_scale` is None where inputs stay as they are.
     """
 
     linear: Linear | Literal["head"]
@@ -41,6 +55,7 @@ class LinearReport:
     errors: Mapping[str, float]
     largest_input: float
     outliers: tuple[int, ...]
+    input_scale: InputScale | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +95,8 @@ class LayerArtefact:
         for linear in LINEARS:
             arrays |= _arrays(linear, self.weights[linear])
             arrays[f"{linear}.factors"] = self.factors[linear].numpy()
-        _write(path, key, self.weights["qkv"], arrays, asdict(self.report), self.cache.to_json())
+        form = _form_of(self.weights["qkv"])
+        write_artefact(path, key, arrays, asdict(self.report), form=form, cache=self.cache.to_json())
 
     def with_error(self, relative_error: float) -> "LayerArtefact":
         """The same, with how far the rows that leave the layer are from the original's."""
@@ -89,7 +105,7 @@ class LayerArtefact:
     @staticmethod
     def load(path: Path, key: str) -> "LayerArtefact":
         """Read what `save` wrote. Raises `ExportError` for a file of another key or that is none."""
-        stored = _Stored.read(path, key)
+        stored = StoredArtefact.read(path, key)
         return LayerArtefact(
             norms=(
                 torch.from_numpy(stored.arrays["norm.input"]),
@@ -98,7 +114,7 @@ class LayerArtefact:
             weights={linear: stored.weight(linear) for linear in LINEARS},
             factors={linear: torch.from_numpy(stored.arrays[f"{linear}.factors"]) for linear in LINEARS},
             cache=LayerCacheScales.from_json(stored.cache),
-            report=_report(stored.report),
+            report=report_of(stored.report),
         )
 
 
@@ -111,12 +127,12 @@ class HeadArtefact:
 
     def save(self, path: Path, key: str) -> None:
         """As `LayerArtefact.save`."""
-        _write(path, key, self.weight, _arrays("head", self.weight), asdict(self.report))
+        write_artefact(path, key, _arrays("head", self.weight), asdict(self.report), form=_form_of(self.weight))
 
     @staticmethod
     def load(path: Path, key: str) -> "HeadArtefact":
         """As `LayerArtefact.load`."""
-        stored = _Stored.read(path, key)
+        stored = StoredArtefact.read(path, key)
         return HeadArtefact(weight=stored.weight("head"), report=_linear_report(stored.report))
 
 
@@ -124,22 +140,22 @@ def _arrays(name: str, weight: QuantisedWeight) -> dict[str, Array]:
     return {f"{name}.packed": weight.packed, f"{name}.scales": weight.scales.astype(np.float16)}
 
 
-def _write(
+def _form_of(some: QuantisedWeight) -> dict[str, str]:
+    return {"bits": str(some.bits), "group_size": str(some.group_size)}
+
+
+def write_artefact(
     path: Path,
     key: str,
-    some: QuantisedWeight,
     arrays: Mapping[str, Array],
     report: dict[str, Any],
+    *,
+    form: Mapping[str, str] | None = None,
     cache: dict[str, Any] | None = None,
 ) -> None:
-    metadata = {
-        "version": _VERSION,
-        "key": key,
-        "bits": str(some.bits),
-        "group_size": str(some.group_size),
-        "report": json.dumps(report),
-        "cache": json.dumps(cache),
-    }
+    """Write a file of artefacts, all at once; `form` is what is said of all of its weights."""
+    told = {"version": _VERSION, "key": key, "report": json.dumps(report), "cache": json.dumps(cache)}
+    metadata = told | dict(form or {})
     part = path.with_name(path.name + ".part")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part, metadata)
     with part.open("rb") as file:
@@ -148,17 +164,17 @@ def _write(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stored:
+class StoredArtefact:
     """What a file of artefacts holds."""
 
     arrays: Mapping[str, Array]
-    bits: int
-    group_size: int
+    form: Mapping[str, str]
     report: dict[str, Any]
     cache: dict[str, Any]
 
     @staticmethod
-    def read(path: Path, key: str) -> "_Stored":
+    def read(path: Path, key: str) -> "StoredArtefact":
+        """Raises `ExportError` for a file of another key or that is none."""
         try:
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata() or {}
@@ -167,26 +183,31 @@ class _Stored:
             raise ExportError(f"{path} cannot be read: {error}", remedy="remove it and calibrate again") from error
         if metadata.get("version") != _VERSION or metadata.get("key") != key:
             raise ExportError(f"{path} was calibrated for something else", remedy="remove it and calibrate again")
-        return _Stored(
+        return StoredArtefact(
             arrays=arrays,
-            bits=int(metadata["bits"]),
-            group_size=int(metadata["group_size"]),
+            form=metadata,
             report=json.loads(metadata["report"]),
             cache=json.loads(metadata["cache"]) or {},
         )
 
     def weight(self, name: str) -> QuantisedWeight:
+        """The small integers of one linear."""
         return QuantisedWeight(
             packed=self.arrays[f"{name}.packed"],
             scales=self.arrays[f"{name}.scales"].astype(np.float32),
-            bits=self.bits,
-            group_size=self.group_size,
+            bits=int(self.form["bits"]),
+            group_size=int(self.form["group_size"]),
         )
 
 
 def _linear_report(stored: dict[str, Any]) -> LinearReport:
-    return LinearReport(**stored | {"outliers": tuple(stored["outliers"])})
+    scale = stored.get("input_scale")
+    return LinearReport(
+        **stored
+        | {"outliers": tuple(stored["outliers"]), "input_scale": None if scale is None else InputScale(**scale)}
+    )
 
 
-def _report(stored: dict[str, Any]) -> LayerReport:
+def report_of(stored: dict[str, Any]) -> LayerReport:
+    """The report of a layer, from its JSON values."""
     return LayerReport(**stored | {"linears": tuple(_linear_report(linear) for linear in stored["linears"])})

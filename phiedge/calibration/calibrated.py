@@ -23,6 +23,7 @@ from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
 from phiedge.calibration.streaming import Calibration
 from phiedge.errors import ExportError
 from phiedge.exporters.config import ModelConfig
+from phiedge.exporters.float8 import Float8Weight
 from phiedge.exporters.quantised import QuantisedWeight, RowErrors
 from phiedge.exporters.safetensors_file import Array, Dtype
 from phiedge.exporters.source import Block, ModelSource, SourceKind
@@ -112,6 +113,10 @@ class CalibratedQuantiser:
         else:
             quantised = _rows(stored, weight, bits, group_size)
         return quantised, RowErrors.between(folded, quantised)
+
+    def quantise_float8(self, weight: StoredRows) -> tuple[Float8Weight, RowErrors]:
+        """A calibration for small integers holds none of these."""
+        return self._others.quantise_float8(weight)
 
 
 def _rows(whole: QuantisedWeight, weight: StoredRows, bits: int, group_size: int) -> QuantisedWeight:

@@ -45,21 +45,27 @@ class StaticScale:
 
 def static_scale(rows: Tensor, largest: float, form: Format) -> StaticScale:
     """The best scale for numbers like `rows`, the largest of which, over all samples, is `largest`."""
+    scales = rule_scales(rows, largest, form)
+    errors = {rule: relative_loss(rows, scale, form) for rule, scale in scales.items()}
+    best = min(errors, key=errors.__getitem__)
+    return StaticScale(scale=scales[best], rule=best, errors=errors)
+
+
+def relative_loss(rows: Tensor, scale: float, form: Format) -> float:
+    """|x' - x|^2 / |x|^2."""
+    x = rows.to(torch.float32)
+    return float((rounded(x, scale, form) - x).square().sum()) / max(float(x.square().sum()), 1e-30)
+
+
+def rule_scales(rows: Tensor, largest: float, form: Format) -> dict[Rule, float]:
+    """The scale that each rule finds for numbers like `rows`, the largest of which is `largest`."""
     flat = rows.to(torch.float32).flatten()
     most = LARGEST[form]
-    size = max(float(flat.square().sum()), 1e-30)
-
-    def loss(scale: float) -> float:
-        return float((rounded(flat, scale, form) - flat).square().sum()) / size
-
     covering = max(largest, 1e-12) / most
     some = flat.abs()[:: max(1, flat.numel() // _MOST_SORTED)].contiguous()
     percentile = max(float(some.kthvalue(max(1, round(PERCENTILE * some.numel()))).values), 1e-12) / most
-    scales: dict[Rule, float] = {
+    return {
         "max": covering,
         "percentile": percentile,
-        "mse": min((covering * shrink for shrink in SHRINKS), key=loss),
+        "mse": min((covering * shrink for shrink in SHRINKS), key=lambda scale: relative_loss(flat, scale, form)),
     }
-    errors = {rule: loss(scale) for rule, scale in scales.items()}
-    best = min(errors, key=errors.__getitem__)
-    return StaticScale(scale=scales[best], rule=best, errors=errors)

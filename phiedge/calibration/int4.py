@@ -15,6 +15,7 @@ import numpy as np
 
 from phiedge.calibration.rounding import Rounder
 from phiedge.errors import ExportError
+from phiedge.exporters.float8 import Float8Weight, round_rows
 from phiedge.exporters.quantised import QuantisedWeight, Quantiser, RowErrors
 from phiedge.exporters.values import Float32, StoredRows
 
@@ -67,6 +68,10 @@ class RoundToNearest:
         except ExportError as error:
             raise ExportError(f"{weight.told}: {error.message}", remedy=error.remedy) from error
         return quantised, RowErrors.between(values, quantised)
+
+    def quantise_float8(self, weight: StoredRows) -> tuple[Float8Weight, RowErrors]:
+        """The nearest 8-bit floats, each row under the scale of its largest weight."""
+        return round_rows(weight)
 
     def _rounder(self) -> Rounder:
         """This thread's own; its memory is used again for every block."""

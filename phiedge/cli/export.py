@@ -50,15 +50,15 @@ def export(
         "bundle"
     ),
     precision: Annotated[
-        str, typer.Option("--precision", metavar="NAME", help="auto (what suits the device), fp32, fp16 or int4.")
+        str, typer.Option("--precision", metavar="NAME", help="auto (what suits the device), fp32, fp16, fp8 or int4.")
     ] = "auto",
     calibration: Annotated[
         str,
         typer.Option(
             "--calibration",
             metavar="DATA",
-            help="What int4 weights are fitted to: none (round to nearest), builtin (generated pictures and texts), or "
-            "a FILE.jsonl with your own.",
+            help="What int4 weights are fitted to, and fp8 is measured on: none (round to nearest), builtin (generated "
+            "pictures and texts), or a FILE.jsonl with your own.",
         ),
     ] = "none",
     method: Annotated[

@@ -31,6 +31,7 @@ DEFAULT_IMAGE = "512x512"
 _MOST_TOKENS = 1_000_000
 _DEFAULT_CONTEXT = 8192
 _CACHES: dict[str, str | None] = {"float": None, "int8": "int8"}  # what a manifest says of them
+_FP8 = "fp8"
 
 
 @app.command()
@@ -59,7 +60,7 @@ def plan(
         typer.Option(
             "--precision",
             metavar="NAME",
-            help="auto (what export chooses), int4, fp16 or fp32; and int8, fp8, nvfp4, which cannot be exported yet.",
+            help="auto (what export chooses), int4, fp8, fp16 or fp32; and int8, nvfp4, which cannot be exported yet.",
             show_default=False,
         ),
     ] = None,
@@ -195,7 +196,7 @@ class Planner:
         """The precisions that another plan for the device could have."""
         if self._opened is not None or device.sm is None:
             return []
-        named = ["int4", "fp16", *(name for name in PLANNED_ONLY if device.supports(name))]
+        named = ["int4", "fp16", *(name for name in (_FP8, *PLANNED_ONLY) if device.supports(name))]
         return [self.storage(device, name) for name in named]
 
 
@@ -209,7 +210,7 @@ def _with_cache(record: Precision, cache: str | None, device: Device) -> Precisi
 
 
 def _precision(name: str, device: Device) -> Precision:
-    if name in PLANNED_ONLY:
+    if name in (_FP8, *PLANNED_ONLY):
         if device.sm is None:
             raise DeviceError(
                 f"{name} cannot be planned for a processor: nothing was measured there",
@@ -220,6 +221,7 @@ def _precision(name: str, device: Device) -> Precision:
                 f"{device.name} does not compute with {name}",
                 remedy=f"it does with {', '.join(device.precisions.value)}",
             )
+    if name in PLANNED_ONLY:
         return PLANNED_ONLY[name]
     from phiedge.exporters.precision import PLANS, choose_precision
 

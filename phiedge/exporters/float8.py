@@ -11,8 +11,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from phiedge.errors import ExportError
 from phiedge.exporters.quantised import RowErrors
-from phiedge.exporters.values import Float32
+from phiedge.exporters.values import Float32, StoredRows
 
 LARGEST = 448.0
 _FLOAT8 = ir.DataType.FLOAT8E4M3FN.numpy()
@@ -31,6 +32,18 @@ class Float8Weight:
         """The float32 weights [n, K] that these codes stand for."""
         values: NDArray[Any] = self.codes.view(_FLOAT8)
         return values.astype(np.float32) * self.scales[:, None]
+
+
+def round_rows(rows: StoredRows) -> tuple[Float8Weight, RowErrors]:
+    """Rows of a tensor to the nearest codes. Raises `TensorError`, and `ExportError` for what no scale covers."""
+    values = rows.float32()
+    largest = float(np.abs(values).max())
+    if largest > LARGEST_SCALED:
+        raise ExportError(
+            f"{rows.told}: {largest:g} does not fit float8, whose scale may be float16: {LARGEST_SCALED:g} at most",
+            remedy="export with --precision fp32",
+        )
+    return quantise_rows(values)
 
 
 def float8_scales(largest: NDArray[np.floating[Any]]) -> Float32:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -39,6 +40,14 @@ from phiedge.exporters.weights import DataFile, Fill
 from phiedge.progress import Progress, silent
 
 
+class DecoderPasses(Protocol):
+    """What a dialect does to a decoder. `activation_scales` are for float8, of each linear's input by its weight."""
+
+    def __call__(
+        self, draft: GraphDraft, plan: PrecisionPlan, *, activation_scales: Mapping[str, float] | None = None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectPasses:
     """A dialect: its opset, its form of a plan (other types, the same weights), and what it does to the graphs."""
@@ -46,7 +55,7 @@ class DialectPasses:
     opset: int
     plan: Callable[[PrecisionPlan], PrecisionPlan]
     vision: Callable[[GraphDraft, PrecisionPlan], None]
-    decoder: Callable[[GraphDraft, PrecisionPlan], None]
+    decoder: DecoderPasses
 
 
 DIALECTS = {
@@ -101,21 +110,23 @@ def write_graphs(
     out_dir: Path,
     quantiser: Quantiser,
     cache_scales: CacheScales | None = None,
+    activation_scales: Mapping[str, float] | None = None,
     continuation: Continuation | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
     """Write both graphs of every dialect, their weights and the host's two tables; same input, same bytes.
 
-    `cache_scales` are those of a precision with a cache in 8 bits. `require_space` is called with the bytes that
-    weights and tables take before any is written, and may refuse them.
+    `activation_scales` are what the inputs of float8 linears are divided by, by the names of their weights;
+    `cache_scales` those of a precision with a cache in 8 bits. `require_space` is called with the bytes that weights
+    and tables take before any is written, and may refuse them.
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
     precision, `TensorError` for weights that are not finite.
     """
     config = source.config
     _check_request(config, dialects, max_context)
     _check_cache(config, precision, dialects, cache_scales)
-    graphs = _draft(config, precision, dialects, max_context, cache_scales, progress)
+    graphs = _draft(config, precision, dialects, max_context, cache_scales, activation_scales, progress)
     used = [name for name, spec in config.tensors().items() if spec.used]
     for dialect in dialects:
         consumed = [name for graph in _names(dialect) for name in graphs[graph].sources()]
@@ -156,6 +167,7 @@ def _draft(
     dialects: Sequence[str],
     max_context: int,
     cache_scales: CacheScales | None,
+    activation_scales: Mapping[str, float] | None,
     progress: Progress,
 ) -> dict[str, GraphDraft]:
     """The graphs of all dialects by the names of their files. Dialects that compute in the same types share a trace."""
@@ -171,7 +183,7 @@ def _draft(
             vision, decoder = (draft.copy() for draft in traced[types])
             passes.vision(vision, plan)
             advance(1)
-            passes.decoder(decoder, plan)
+            passes.decoder(decoder, plan, activation_scales=activation_scales)
             if cache_scales is not None:
                 use_int8_cache(decoder, cache_scales)
             advance(1)

@@ -7,6 +7,8 @@
 | int4 | CPU        | stored float16, computed float32 | int4 groups     | int8 groups | float32             |
 | int4 | Jetson     | stored float16, computed float32 | int4 groups     | int4 groups | float32             |
 | int4 | other GPUs | float16                          | int4 groups     | int4 groups | float16             |
+| fp8  | GPUs with  | stored float16, computed float32 | float8 (E4M3),  | float16     | float32, inputs of  |
+|      | FP8 units  |                                  | a scale a row   |             | linears float8      |
 
 That is what the `ort` dialect computes in. TensorRT computes everything that is not float32 in float16
 (`for_tensorrt`), from the same stored weights: a bundle has every weight once, whatever number of dialects. So the
@@ -14,6 +16,9 @@ head of a GPU's bundle is int4, as TensorRT has no product that reads weights of
 
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
+
+At fp8 ONNX Runtime rounds what TensorRT rounds, and computes the rest in float32: it is there to try a bundle and to
+record its goldens, on a CPU, which has no product of 8-bit floats (docs/decisions/0410-what-is-an-fp8-bundle.md).
 
 Groups are symmetric runs of `group_size` weights along K with one scale: 128, which GPU kernels want and which ONNX
 Runtime's CPU kernels read and multiply fastest; on a CPU 64 or 32 where a model's widths are no multiples of 128
@@ -34,7 +39,7 @@ Codes: TypeAlias = Literal["offset", "signed"]
 CacheType: TypeAlias = Literal["int8"]  # of keys and values, in the `ort` dialect
 GROUP_SIZES = (128, 64, 32)
 JETSON_SM = (87, 110)  # their engine is TensorRT; their graphs for ONNX Runtime run where the bundle is tried, on a CPU
-FP8_SM = (89, 90, 100, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
+FP8_SM = (89, 90, 100, 110, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +53,7 @@ class PrecisionPlan:
     name: str
     vision: FloatType
     projector: FloatType
-    decoder: Literal["float32", "float16", "int4"]
+    decoder: Literal["float32", "float16", "float8", "int4"]
     lm_head: Literal["float32", "float16", "int8", "int4"]
     norms: FloatType
     activations: FloatType
@@ -143,7 +148,18 @@ INT4 = PrecisionPlan(
     group_size=32,
     codes="offset",
 )
-PLANS = {plan.name: plan for plan in (FP32, FP16, INT4)}
+FP8 = PrecisionPlan(
+    name="fp8",
+    vision="float16",
+    projector="float16",
+    decoder="float8",
+    lm_head="float16",
+    norms="float32",
+    activations="float32",
+    group_size=None,
+    codes=None,
+)
+PLANS = {plan.name: plan for plan in (FP32, FP16, FP8, INT4)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,19 +173,20 @@ class PrecisionChoice:
 def choose_precision(
     name: str, *, sm: int | None, group_size: int | None = None, widths: Collection[int] = ()
 ) -> PrecisionChoice:
-    """Resolve `auto`, `fp32`, `fp16` or `int4` for a GPU of compute capability `sm` (87 is Orin), or a CPU if None.
+    """Resolve `auto`, `fp32`, `fp16`, `fp8` or `int4` for a GPU of compute capability `sm` (87 is Orin), or a CPU.
 
     `group_size` overrides the target's own. `widths` are the K of the decoder's linears, where they are known: on a CPU
-    the group is the largest that divides them all. Raises `UsageError` for a precision that does not exist, or not yet.
+    the group is the largest that divides them all. Raises `UsageError` for a precision that is not, or not there.
     """
-    if name == "fp8":
-        raise UsageError(
-            "fp8 needs calibrated activation scales, which this version cannot measure yet",
-            remedy="use --precision int4, or fp16 where memory allows",
-        )
     if name != "auto" and name not in PLANS:
         raise UsageError(f"unknown precision {name!r}", remedy=f"use one of auto, {', '.join(PLANS)}")
     plan = INT4 if name == "auto" else PLANS[name]
+    if plan.decoder == "float8" and sm not in FP8_SM:
+        told = "a CPU has" if sm is None else f"a GPU of SM {sm} has"
+        raise UsageError(
+            f"{told} no units for {name}: GPUs have them from SM {FP8_SM[0]} on",
+            remedy="use --precision int4, or a --target that has them: `phiedge devices list` names each one's",
+        )
     if plan.group_size is None:
         if group_size is not None:
             raise UsageError(f"{name} has no groups of weights", remedy="leave the group size out, or use int4")
@@ -180,7 +197,7 @@ def choose_precision(
     if sm is not None:
         plan = replace(for_tensorrt(plan), activations=_int4_activations(sm))
     wants_fp8 = name == "auto" and sm in FP8_SM
-    note = "fp8 would suit this GPU better, but needs calibration, which this version lacks: using int4"
+    note = "using int4; this GPU has units for fp8, too: --precision fp8 --calibration builtin, in twice the memory"
     return PrecisionChoice(plan=plan, note=note if wants_fp8 else None)
 
 
@@ -190,6 +207,8 @@ def for_tensorrt(plan: PrecisionPlan) -> PrecisionPlan:
     TensorRT has no product that reads weights of 8 bits as they are stored: it would write them out in float16 for
     every token, and read them again.
     """
+    if plan.decoder == "float8":
+        return replace(plan, activations="float16")
     if plan.group_size is None:
         return plan
     return replace(plan, lm_head="int4", activations="float16", codes="signed")

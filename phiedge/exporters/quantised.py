@@ -4,12 +4,15 @@ How codes and scales are chosen is calibration's business (`phiedge.calibration`
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from phiedge.exporters.values import Float32, StoredRows
+
+if TYPE_CHECKING:
+    from phiedge.exporters.float8 import Float8Weight
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +98,10 @@ class Quantiser(Protocol):
 
     def quantise(self, weight: StoredRows, *, bits: int, group_size: int) -> tuple[QuantisedWeight, RowErrors]:
         """Quantise rows [n, K] of a checkpoint tensor. Raises `TensorError` where they are not finite."""
+        ...
+
+    def quantise_float8(self, weight: StoredRows) -> "tuple[Float8Weight, RowErrors]":
+        """The same in 8-bit floats, with a scale for each row."""
         ...
 
 

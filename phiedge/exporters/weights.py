@@ -15,7 +15,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from phiedge.errors import ExportError
-from phiedge.exporters.float8 import LARGEST_SCALED, quantise_rows
 from phiedge.exporters.quantised import QuantisedWeight, Quantiser, RowErrors
 from phiedge.exporters.safetensors_file import Dtype
 from phiedge.exporters.values import StoredRows
@@ -132,21 +131,10 @@ def convert(fill: SourceFill, rows: StoredRows, quantiser: Quantiser) -> tuple[t
     if isinstance(fill, FloatFill):
         return (_cast(rows, fill.slot.dtype),), None
     if isinstance(fill, Float8Fill):
-        return _in_float8(fill, rows)
+        weight, errors = quantiser.quantise_float8(rows)
+        return (weight.codes, weight.scales.astype(fill.slots[1].dtype.numpy())), errors
     quantised, errors = quantiser.quantise(rows, bits=fill.bits, group_size=fill.group_size)
     return fill.pack(quantised), errors
-
-
-def _in_float8(fill: Float8Fill, rows: StoredRows) -> tuple[tuple[Array, ...], RowErrors]:
-    values = rows.float32()
-    largest = float(np.abs(values).max())
-    if largest > LARGEST_SCALED:
-        raise ExportError(
-            f"{rows.told}: {largest:g} does not fit float8, whose scale may be float16: {LARGEST_SCALED:g} at most",
-            remedy="export with --precision fp32",
-        )
-    weight, errors = quantise_rows(values)
-    return (weight.codes, weight.scales.astype(fill.slots[1].dtype.numpy())), errors
 
 
 def _cast(rows: StoredRows, dtype: ir.DataType) -> Array:

@@ -12,13 +12,19 @@ import torch
 from phiedge.calibration.artefact import LayerReport
 from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
 from phiedge.calibration.decoder_layer import linear_name
+from phiedge.calibration.float8_calibrated import Float8Quantiser
+from phiedge.calibration.float8_linear import FLOAT8_CHOICES, Float8Settings
+from phiedge.calibration.float8_run import Float8Calibration, calibrate_float8
 from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.methods import CHOICES, Settings
 from phiedge.calibration.samples import Kind, Sample, visual_weight
 from phiedge.calibration.streaming import Calibration, calibrate
+from phiedge.devices import Device, catalogue
 from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError
 from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.quantised import Quantiser
+from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import TOWER_PREFIX
 from phiedge.pipeline.builtin_examples import builtin_examples
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
@@ -29,6 +35,7 @@ from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
 ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
+_MOST_NAMED = 4
 FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
 _DIGITS = 6
 # Of memory: torch and one sample's rows, and for each weight of a linear its value, what it is compared with, its code.
@@ -37,6 +44,8 @@ _BASE_BYTES, _WEIGHT_BYTES = 800_000_000, 10
 
 def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> None:
     """Refuse what cannot be calibrated, before anything is read. Raises `UsageError`."""
+    if plan.decoder == "float8":
+        check_float8(calibration, method, plan)
     if method not in CHOICES:
         raise UsageError(f"there is no method {method!r}", remedy=f"use one of {', '.join(CHOICES)}")
     if calibration == NONE:
@@ -45,12 +54,12 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
                 f"--method {method} needs data to go by", remedy="--calibration builtin or FILE.jsonl, or no method"
             )
         return
-    if plan.decoder_bits is None and plan.cache is None:
+    if not is_calibrated(plan) and plan.cache is None:
         raise UsageError(
-            f"--precision {plan.name} has no small integers to calibrate",
-            remedy="leave --calibration out, or say --precision int4, or --kv-cache int8",
+            f"--precision {plan.name} has nothing to calibrate",
+            remedy="leave --calibration out, or say --precision int4 or fp8, or --kv-cache int8",
         )
-    if plan.decoder_bits is None and method != "auto":
+    if not is_calibrated(plan) and method != "auto":
         raise UsageError(
             f"--method {method} chooses small integers, and --precision {plan.name} has none",
             remedy="leave --method out: scales of a cache have no methods",
@@ -59,6 +68,42 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
         raise UsageError(
             f"there is no calibration {calibration!r}",
             remedy="--calibration builtin, none, or a FILE.jsonl that is there",
+        )
+
+
+def check_units(device: Device, precision: str) -> None:
+    """Refuse 8-bit floats for a device that does not multiply them. Raises `UsageError` naming some that do."""
+    if precision != "fp8" or device.supports(precision):
+        return
+    able = [other.name for other in catalogue() if other.kind == device.kind and other.supports(precision)]
+    others = able or [other.name for other in catalogue() if other.supports(precision)]
+    raise UsageError(
+        f"{device.name} has no units for fp8" + (f" (SM {device.sm.value})" if device.sm is not None else ""),
+        remedy=f"use --precision int4, or --target {', '.join(others[:_MOST_NAMED])}",
+    )
+
+
+def is_calibrated(plan: PrecisionPlan) -> bool:
+    """Whether the decoder's linears have something to calibrate."""
+    return plan.decoder_bits is not None or plan.decoder == "float8"
+
+
+def check_float8(calibration: str, method: str, plan: PrecisionPlan) -> None:
+    """As `check_calibration`, for what 8-bit floats are particular about."""
+    if plan.cache is not None:
+        raise UsageError(
+            f"--precision {plan.name} is for TensorRT, whose cache here is float16, --kv-cache {plan.cache} is not",
+            remedy="leave --kv-cache out, or use --precision int4",
+        )
+    if calibration == NONE:
+        raise UsageError(
+            "--precision fp8 needs data: the scales of what goes into each layer are measured before inference",
+            remedy="add --calibration builtin, or --calibration FILE.jsonl with examples of your own",
+        )
+    if method == "awq":
+        raise UsageError(
+            "--method awq scales channels, which gains nothing in 8-bit floats: they have an exponent each",
+            remedy=f"use one of {', '.join(FLOAT8_CHOICES)}",
         )
 
 
@@ -71,18 +116,22 @@ def calibration_directory(output: Path) -> Path:
 class Calibrated:
     """A calibration for one export: what the export reads weights through, and what its report says."""
 
-    calibration: Calibration
+    calibration: Calibration | Float8Calibration
     model: CalibrationSource
     samples: Sequence[Sample]
     data: str
     compute: torch.dtype
 
-    def source(self, plan: PrecisionPlan) -> FoldedSource:
-        """The model with folded norms, and so the linears that `plan` keeps as floats."""
+    def source(self, plan: PrecisionPlan) -> ModelSource:
+        """The model with folded norms, if any, and so the linears that `plan` keeps as floats."""
+        if isinstance(self.calibration, Float8Calibration):
+            return self.model
         return FoldedSource(self.model, self.calibration, plan.wider if plan.wider_as == "float16" else ())
 
-    def mixed(self, plan: PrecisionPlan, linears_mb: float | None, progress: Progress = silent) -> Mixed:
-        """What each linear costs, and `plan` with more bits for some where there is a budget."""
+    def mixed(self, plan: PrecisionPlan, linears_mb: float | None, progress: Progress = silent) -> Mixed | None:
+        """What each linear costs, and `plan` with more bits for some where there is a budget; None for 8-bit floats."""
+        if isinstance(self.calibration, Float8Calibration):
+            return None
         return mix(
             self.model,
             self.calibration,
@@ -93,14 +142,20 @@ class Calibrated:
             progress=progress,
         )
 
-    def quantiser(self) -> CalibratedQuantiser:
+    def quantiser(self) -> Quantiser:
         """The codes."""
+        if isinstance(self.calibration, Float8Calibration):
+            return Float8Quantiser(self.calibration)
         return CalibratedQuantiser(self.calibration, self.model.config)
 
     def cache_plan(self) -> CachePlan:
         """The scales of a cache of what the quantised weights give."""
         layers = tuple(self.calibration.layer(index).cache for index in range(self.calibration.layers))
         return cache_plan(layers, self.samples, data=self.data)
+
+    def activation_scales(self) -> dict[str, float] | None:
+        """What the inputs of linears are divided by, where they have 8 bits."""
+        return self.calibration.activation_scales() if isinstance(self.calibration, Float8Calibration) else None
 
     def add_to(self, report: dict[str, Any]) -> None:
         """Say in `quantization.json` which method was chosen where, what each lost, and what the model lost."""
@@ -111,7 +166,8 @@ class Calibrated:
             for linear in layer.linears
             if linear.linear != "head"
         }
-        head = self.calibration.head().report if self.calibration.has_head else None
+        small = self.calibration if isinstance(self.calibration, Calibration) else None
+        head = small.head().report if small is not None and small.has_head else None
         if head is not None:
             methods[HEAD] = head.method
         report["method"] = METHOD
@@ -151,8 +207,6 @@ def calibrate_for_export(
     progress: Progress = silent,
 ) -> Calibrated:
     """Calibrate the decoder's linears for `plan`. Raises `InputError` for examples that cannot be used."""
-    assert plan.group_size is not None
-    assert plan.decoder_bits is not None
     config = source.config
     examples = (
         list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
@@ -161,36 +215,45 @@ def calibrate_for_export(
     )
     samples = SampleBuilder(source, max_context=max_context).build(examples)
     compute = compute_type(source)
-    settings = Settings(
-        methods=CHOICES[method],
-        group_size=plan.group_size,
-        bits=plan.decoder_bits,
-        head_bits=plan.lm_head_bits,
-    )
+    settings = _settings(plan, method)
     _require_memory(source, settings)
     if not directory.exists():
-        _require_space(directory.parent, source, samples, compute)
-    calibrated = calibrate(
-        source,
-        samples,
-        settings,
-        directory,
-        fingerprint=source.fingerprint(),
-        compute=compute,
-        progress=progress,
-    )
+        _require_space(directory.parent, source, samples, compute, plan)
+    fingerprint = source.fingerprint()
+    calibrated: Calibration | Float8Calibration
+    if isinstance(settings, Float8Settings):
+        calibrated = calibrate_float8(
+            source, samples, settings, directory, fingerprint=fingerprint, compute=compute, progress=progress
+        )
+    else:
+        calibrated = calibrate(
+            source, samples, settings, directory, fingerprint=fingerprint, compute=compute, progress=progress
+        )
     data = BUILTIN if calibration == BUILTIN else Path(calibration).name
     return Calibrated(calibration=calibrated, model=source, samples=samples, data=data, compute=compute)
+
+
+def _settings(plan: PrecisionPlan, method: str) -> Settings | Float8Settings:
+    if plan.decoder == "float8":
+        return Float8Settings(methods=FLOAT8_CHOICES[method])
+    assert plan.group_size is not None
+    assert plan.decoder_bits is not None
+    return Settings(
+        methods=CHOICES[method], group_size=plan.group_size, bits=plan.decoder_bits, head_bits=plan.lm_head_bits
+    )
 
 
 def _told(layer: LayerReport) -> dict[str, Any]:
     """A layer's report without what is not a property of the weights, with numbers to six digits."""
     told: dict[str, Any] = _short(asdict(layer))
     del told["seconds"]
+    for linear in told["linears"]:
+        if linear["input_scale"] is None:
+            del linear["input_scale"]
     return told
 
 
-def _require_memory(source: CalibrationSource, settings: Settings) -> None:
+def _require_memory(source: CalibrationSource, settings: Settings | Float8Settings) -> None:
     """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor.
 
     Before the first layer, the vision encoder in float32 with the scores of its attention.
@@ -199,7 +262,11 @@ def _require_memory(source: CalibrationSource, settings: Settings) -> None:
     shapes = [
         (2 * config.intermediate_size, config.hidden_size),
         (config.hidden_size, config.intermediate_size),
-        *([(config.vocab_size, config.hidden_size)] if settings.head_bits == 4 else []),
+        *(
+            [(config.vocab_size, config.hidden_size)]
+            if isinstance(settings, Settings) and settings.head_bits == 4
+            else []
+        ),
     ]
     of_linears = max(
         _WEIGHT_BYTES * rows * columns + (8 * columns**2 if settings.needs_gram else 0) for rows, columns in shapes
@@ -215,12 +282,14 @@ def _require_memory(source: CalibrationSource, settings: Settings) -> None:
     )
 
 
-def _require_space(parent: Path, source: CalibrationSource, samples: Sequence[Sample], compute: torch.dtype) -> None:
+def _require_space(
+    parent: Path, source: CalibrationSource, samples: Sequence[Sample], compute: torch.dtype, plan: PrecisionPlan
+) -> None:
     """The rows before and after a layer, what waits inside it, and the artefacts."""
     config, rows = source.config, sum(sample.rows for sample in samples)
     waiting = 3 * 4 * config.hidden_size + compute.itemsize * (config.hidden_size + config.intermediate_size)
     decoder = sum(spec.parameters for name, spec in config.tensors().items() if name.startswith("model.layers."))
-    needed_bytes = rows * waiting + decoder * 9 // 16
+    needed_bytes = rows * waiting + (decoder if plan.decoder == "float8" else decoder * 9 // 16)
     parent.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(parent).free
     if needed_bytes > free_bytes:

@@ -4,7 +4,7 @@ Goldens and the report come on top (`exporting.py`): they need a bundle that run
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,11 +27,13 @@ _TOOLS = ("numpy", "onnx", "onnx-ir", "onnxruntime", "onnxscript", "tokenizers",
 def dialects_for(device: Device, plan: PrecisionPlan) -> tuple[str, ...]:
     """The dialects of a bundle for `device`: ONNX Runtime's always, as that runs wherever the bundle is tried.
 
-    A Jetson may have a TensorRT of either form, a desktop's is the one it installs. TensorRT has no attention in
-    float32, and here none with a cache in int8, so a bundle at fp32 or with such a cache is for ONNX Runtime alone.
+    A Jetson may have a TensorRT of either form, a desktop's is the one it installs; the older form has no 8-bit floats.
+    TensorRT has no attention in float32, and here none with a cache in int8: such bundles are for ONNX Runtime alone.
     """
     if device.sm is None or plan.activations == plan.decoder == "float32" or plan.cache is not None:
         return ("ort",)
+    if plan.decoder == "float8":
+        return ("ort", "tensorrt")
     return ("ort", "tensorrt", "tensorrt-10.3") if device.kind == "jetson" else ("ort", "tensorrt")
 
 
@@ -44,11 +46,12 @@ def write_contents(
     directory: Path,
     quantiser: Quantiser | None = None,
     cache_scales: CacheScales | None = None,
+    activation_scales: Mapping[str, float] | None = None,
     notice: Callable[[str], None] | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
-    """Fill `directory` with graphs, tables, tokenizer and template; for `require_space` see `write_graphs`.
+    """Fill `directory` with graphs, tables, tokenizer and template; for the other arguments see `write_graphs`.
 
     By default weights are rounded to nearest. With `notice` a journal is kept, what an earlier export left is taken up,
     and `notice` told if it has to go.
@@ -61,6 +64,7 @@ def write_contents(
         out_dir=directory,
         quantiser=quantiser or RoundToNearest(),
         cache_scales=cache_scales,
+        activation_scales=activation_scales,
         continuation=Continuation(versions=_versions(), notice=notice) if notice is not None else None,
         require_space=require_space,
         progress=progress,

@@ -34,7 +34,9 @@ from phiedge.pipeline.calibrating import (
     calibrate_for_export,
     calibration_directory,
     check_calibration,
+    check_units,
     compute_type,
+    is_calibrated,
 )
 from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.pipeline.contents import describe, dialects_for, write_contents
@@ -86,6 +88,7 @@ def export(
     """
     device = find(target)
     # What does not exist is refused before a checkpoint is opened.
+    check_units(device, precision)
     cache = check_kv_cache(kv_cache, device)
     asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
     check_calibration(calibration, method, asked.plan)
@@ -109,7 +112,7 @@ def export(
         fits(source.config)
         calibrated: Calibrated | None = None
         mixed: Mixed | None = None
-        if calibration != NONE and choice.plan.decoder_bits is not None:
+        if calibration != NONE and is_calibrated(choice.plan):
             calibrated = calibrate_for_export(
                 source,
                 choice.plan,
@@ -120,7 +123,8 @@ def export(
                 progress=progress,
             )
             mixed = calibrated.mixed(choice.plan, linears_mb, progress)
-            choice = replace(choice, plan=mixed.plan)
+            if mixed is not None:
+                choice = replace(choice, plan=mixed.plan)
         cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
         written = write_contents(
             source if calibrated is None else calibrated.source(choice.plan),
@@ -130,6 +134,7 @@ def export(
             directory=writer.path,
             quantiser=None if calibrated is None else calibrated.quantiser(),
             cache_scales=None if cached is None or choice.plan.cache is None else cached.graph_scales(),
+            activation_scales=None if calibrated is None else calibrated.activation_scales(),
             notice=notice if writer.resumable else None,
             require_space=writer.require_space,
             progress=progress,

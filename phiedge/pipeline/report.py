@@ -50,7 +50,7 @@ def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFac
         )
     return {
         "precision": plan.name,
-        "method": "none" if plan.group_size is None else "round to nearest",
+        "method": "none" if plan.decoder.startswith("float") else "round to nearest",
         "group_size": plan.group_size,
         "notes": notes,
         "totals": quantisation_totals(written.quantised),

@@ -1,25 +1,25 @@
 """Linears in 8-bit floats on ONNX Runtime: each product held against NumPy, the logits against the publisher's."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from ort_graphs import CachedDecoder
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.errors import ExportError
 from phiedge.exporters.dialects.rewrite import nodes_of
 from phiedge.exporters.dialects.tensorrt import CONSERVATIVE, MODERN, to_tensorrt_decoder
 from phiedge.exporters.dialects.tensorrt.contract import check_decoder
 from phiedge.exporters.float8 import LARGEST, float8_scales, quantise_rows, to_float8
-from phiedge.exporters.graphs import DIALECTS, GraphFacts, draft_decoder, write_graphs
-from phiedge.exporters.precision import FP16, FP32
+from phiedge.exporters.graphs import GraphFacts, draft_decoder, write_graphs
+from phiedge.exporters.precision import FP8, FP16, for_tensorrt
 from phiedge.exporters.tensors import EMBEDDING_TABLE
 from positioned_decoder import PositionedDecoder
 
+PLAN = for_tensorrt(FP8)
 CAPACITY = 600
 FLOAT8 = onnx.TensorProto.FLOAT8E4M3FN
 LINEARS = [
@@ -30,17 +30,15 @@ LINEARS = [
 
 
 def write(checkpoint, path: Path, scales: Mapping[str, float] | None) -> GraphFacts:
-    with pytest.MonkeyPatch.context() as patch:
-        decoder = partial(to_tensorrt_decoder, activation_scales=scales)
-        patch.setitem(DIALECTS, "tensorrt", replace(DIALECTS["tensorrt"], decoder=decoder))
-        return write_graphs(
-            checkpoint,
-            precision=FP16,
-            dialects=["tensorrt"],
-            max_context=CAPACITY,
-            out_dir=path,
-            quantiser=RoundToNearest(),
-        )
+    return write_graphs(
+        checkpoint,
+        precision=FP16 if scales is None else FP8,
+        dialects=["tensorrt"] if scales is None else ["ort", "tensorrt"],
+        max_context=CAPACITY,
+        out_dir=path,
+        quantiser=RoundToNearest(),
+        activation_scales=scales,
+    )
 
 
 def linears(model: onnx.ModelProto) -> dict[str, tuple[str, str]]:
@@ -156,21 +154,34 @@ def test_scales_that_do_not_fit_the_graph_are_refused(oracle_checkpoint, change,
     change(scales)
     with pytest.raises(ExportError, match=message):
         to_tensorrt_decoder(
-            draft_decoder(oracle_checkpoint.config, FP16, max_context=16), FP16, activation_scales=scales
+            draft_decoder(oracle_checkpoint.config, PLAN, max_context=16), PLAN, activation_scales=scales
         )
 
 
-def test_float8_is_of_float16_linears_in_the_modern_form_only(oracle_checkpoint) -> None:
-    scales = dict.fromkeys(LINEARS, 0.01)
-    for plan, form in ((FP32, MODERN), (FP16, CONSERVATIVE)):
-        draft = draft_decoder(oracle_checkpoint.config, plan, max_context=16)
-        with pytest.raises(ExportError, match=f"float8 .* of {plan.decoder} linears in the dialect {form.name}"):
-            to_tensorrt_decoder(draft, plan, form, activation_scales=scales)
+def test_float8_is_of_the_modern_form_only(oracle_checkpoint) -> None:
+    draft = draft_decoder(oracle_checkpoint.config, PLAN, max_context=16)
+    with pytest.raises(ExportError, match="float8 products are wanted in the dialect tensorrt-10.3, which has none"):
+        to_tensorrt_decoder(draft, PLAN, CONSERVATIVE, activation_scales=dict.fromkeys(LINEARS, 0.01))
+
+
+def test_float8_without_scales_is_refused(oracle_checkpoint) -> None:
+    draft = draft_decoder(oracle_checkpoint.config, PLAN, max_context=16)
+    with pytest.raises(ExportError, match="each of 12 linears, 0 are given"):
+        to_tensorrt_decoder(draft, PLAN)
+
+
+def test_the_ort_dialect_computes_the_same_from_the_same_bytes(written, oracle_checkpoint, oracle_arrays) -> None:
+    rows = oracle_arrays["img1/inputs_embeds"][0]
+    modern = PositionedDecoder(written[0]).prefill(rows, chunk=len(rows), padded=False)
+    ours = CachedDecoder(written[0].with_name("decoder.ort.onnx"), capacity=CAPACITY).prefill(rows, chunk=len(rows))
+    assert np.linalg.norm(ours - modern) < 0.05 * np.linalg.norm(modern)
+    exact = oracle_arrays["img1/step_logits"][0]
+    assert np.linalg.norm(ours - modern) < 0.5 * np.linalg.norm(ours - exact)
 
 
 def test_the_contract_wants_one_scale_for_all_of_an_input(oracle_checkpoint) -> None:
-    draft = draft_decoder(oracle_checkpoint.config, FP16, max_context=16)
-    to_tensorrt_decoder(draft, FP16, activation_scales=dict.fromkeys(LINEARS, 0.01))
+    draft = draft_decoder(oracle_checkpoint.config, PLAN, max_context=16)
+    to_tensorrt_decoder(draft, PLAN, activation_scales=dict.fromkeys(LINEARS, 0.01))
     check_decoder(draft, MODERN)
     first, of_weight = nodes_of(draft, "QuantizeLinear")[0], nodes_of(draft, "DequantizeLinear")[0]
     first.replace_input_with(1, of_weight.inputs[1])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from phiedge.errors import UsageError
-from phiedge.exporters.precision import FP16, INT4, PLANS, choose_precision
+from phiedge.exporters.precision import FP8_SM, FP16, INT4, PLANS, choose_precision, for_tensorrt
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,22 @@ def test_norms_are_float32_in_every_plan() -> None:
     assert {plan.norms for plan in PLANS.values()} == {"float32"}
 
 
-def test_auto_says_where_fp8_would_be_better() -> None:
+def test_auto_says_where_fp8_can_be_had() -> None:
     assert "fp8" in (choose_precision("auto", sm=120).note or "")
     assert choose_precision("auto", sm=87).note is None
     assert choose_precision("int4", sm=120).note is None
+
+
+@pytest.mark.parametrize("sm", FP8_SM)
+def test_fp8_is_for_gpus_with_units_for_it_in_float16_on_tensorrt_and_float32_on_a_cpu(sm) -> None:
+    plan = choose_precision("fp8", sm=sm).plan
+    assert (plan.decoder, plan.lm_head, plan.activations, plan.for_cuda) == ("float8", "float16", "float32", False)
+    assert for_tensorrt(plan) == replace(plan, activations="float16")
+
+
+def test_fp8_is_not_for_a_processor() -> None:
+    with pytest.raises(UsageError, match="a CPU has no units for fp8"):
+        choose_precision("fp8", sm=None)
 
 
 @pytest.mark.parametrize(("widths", "group_size"), [({5120, 17920}, 128), ({128, 448}, 64), ({64, 96}, 32), ({72}, 32)])
@@ -46,8 +58,8 @@ def test_a_smaller_group_can_be_asked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message", "remedy"),
     [
-        ("fp8", {}, "fp8 needs calibrated activation scales", "use --precision int4"),
-        ("int3", {}, "unknown precision 'int3'", "use one of auto, fp32, fp16, int4"),
+        ("fp8", {}, "a GPU of SM 87 has no units for fp8: GPUs have them from SM 89 on", "use --precision int4"),
+        ("int3", {}, "unknown precision 'int3'", "use one of auto, fp32, fp16, fp8, int4"),
         ("fp16", {"group_size": 32}, "fp16 has no groups", "leave the group size out"),
         ("int4", {"group_size": 48}, "a group of 48 weights", "use one of 128, 64, 32"),
         ("int4", {"group_size": 0}, "a group of 0 weights", "use one of 128, 64, 32"),
@@ -69,6 +81,7 @@ def test_only_int4_has_integers() -> None:
     assert {name: (plan.decoder_bits, plan.lm_head_bits) for name, plan in PLANS.items()} == {
         "fp32": (None, None),
         "fp16": (None, None),
+        "fp8": (None, None),
         "int4": (4, 8),
     }
     assert FP16.group_size is None

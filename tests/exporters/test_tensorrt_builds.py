@@ -18,7 +18,7 @@ from phiedge.exporters.dialects.tensorrt import CONSERVATIVE, to_tensorrt_decode
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.graphs import draft_decoder, save_graph
 from phiedge.exporters.node_names import name_nodes
-from phiedge.exporters.precision import FP16, INT4, PrecisionPlan, for_tensorrt
+from phiedge.exporters.precision import FP8, INT4, PrecisionPlan, for_tensorrt
 from phiedge.exporters.weight_stream import write_weights
 from phiedge.exporters.weights import DataFile
 from rtx_build import build_log
@@ -58,7 +58,9 @@ def conservative(oracle_checkpoint, tmp_path_factory) -> BuildLog:
 def float8(oracle_checkpoint, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("float8") / "decoder.tensorrt.onnx"
     scales = dict.fromkeys(FLOAT8_LINEARS, 0.01)
-    return write_decoder(oracle_checkpoint, FP16, partial(to_tensorrt_decoder, activation_scales=scales), path)
+    return write_decoder(
+        oracle_checkpoint, for_tensorrt(FP8), partial(to_tensorrt_decoder, activation_scales=scales), path
+    )
 
 
 def test_nothing_but_products_reads_a_cache_in_the_conservative_form_and_each_is_read_once(conservative) -> None:

@@ -80,7 +80,7 @@ def test_the_same_examples_give_the_same_bytes(calibrated, tiny_checkpoint, exam
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_precisions_without_small_integers_are_refused(tiny_checkpoint, examples, tmp_path, precision) -> None:
-    with pytest.raises(UsageError, match=f"--precision {precision} has no small integers"):
+    with pytest.raises(UsageError, match=f"--precision {precision} has nothing to calibrate"):
         export(
             str(tiny_checkpoint), target="cpu", precision=precision, calibration=str(examples), output=tmp_path / "b"
         )

@@ -55,7 +55,7 @@ def test_a_copy_that_would_fill_the_disk_is_not_made(told: Any, monkeypatch: pyt
 def test_the_note_of_the_precision_comes_first(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "COMPARED_PARAMETERS", 1000)
     first, second = told(sm=89)["notes"]
-    assert first.startswith("fp8 would suit this GPU better")
+    assert first.startswith("using int4; this GPU has units for fp8, too")
     assert second.startswith("not compared with fp32")
 
 

@@ -9,10 +9,10 @@ from phiedge.bundle import ModelFacts, Precision
 from phiedge.devices.work import cache_bytes, layer_weights, vision_weights
 from phiedge.errors import DeviceError
 
-_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "fp8": 8, "float8": 8, "nvfp4": 4}
+_BITS = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4, "float8": 8, "nvfp4": 4}
 _NVFP4_GROUP, _NVFP4_SCALE_BITS = 16, 8  # its scales are of 8 bits, for every 16 weights
 # What multiplies: weights that are stored as integers are turned into float16 for the product.
-_ARITHMETIC = {"fp8": "fp8", "nvfp4": "nvfp4"}
+_ARITHMETIC = {"float8": "fp8", "nvfp4": "nvfp4"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,24 +60,12 @@ PLANNED_ONLY = {
         codes=None,
         cache=None,
     ),
-    "fp8": Precision(
-        name="fp8",
-        vision="float16",
-        projector="float16",
-        decoder="fp8",
-        lm_head="fp8",
-        embed_tokens="bfloat16",
-        norms="float32",
-        group_size=None,
-        codes=None,
-        cache=None,
-    ),
     "nvfp4": Precision(
         name="nvfp4",
         vision="float16",
         projector="float16",
         decoder="nvfp4",
-        lm_head="fp8",
+        lm_head="float8",
         embed_tokens="bfloat16",
         norms="float32",
         group_size=_NVFP4_GROUP,

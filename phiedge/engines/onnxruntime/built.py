@@ -23,8 +23,8 @@ VISION_GRAPH, DECODER_GRAPH = "vision.onnx", "decoder.onnx"
 
 _SMALLEST_EXTERNAL_BYTES = "1024"
 # ONNX Runtime keeps the weights beside their packed form. Packed, int4 groups of 32 take 1.2 times what they took in
-# the bundle (a scale and a sum for each), and the vision graph's float16 becomes float32.
-_DECODER_FACTOR, _VISION_FACTOR = 2.3, 4.1
+# the bundle (a scale and a sum for each), and the vision graph's float16 becomes float32, as do 8-bit floats.
+_DECODER_FACTOR, _VISION_FACTOR, _FLOAT8_FACTOR = 2.3, 4.1, 8.1
 _SMALLEST_BITS, _ON_A_PAGE_BYTES = 4, 1 << 20
 
 
@@ -52,7 +52,8 @@ def packs(facts: ModelFacts) -> bool:
 def engine_bytes(bundle: Bundle) -> int:
     """About what an engine of `bundle` takes on disk, rather more than less."""
     dialect = bundle.manifest.dialects["ort"]
-    parts = ((dialect.vision, _VISION_FACTOR), (dialect.decoder, _DECODER_FACTOR))
+    of_decoder = _FLOAT8_FACTOR if bundle.manifest.precision.decoder == "float8" else _DECODER_FACTOR
+    parts = ((dialect.vision, _VISION_FACTOR), (dialect.decoder, of_decoder))
     files = bundle.manifest.graph_files
     return int(sum(factor * entry.bytes for graph, factor in parts for entry in files(graph).values()))
 

@@ -3,6 +3,7 @@
 Seen with ONNX Runtime 1.31: packed integers have a sum beside the scale of every group, and float16 weights of the
 vision graph are kept as float32. Codes with a sign are turned into codes with an offset before any is packed, and
 each of those is let go once it is packed: that takes no more (9.5 GB at most for the 15B, for which 10.1 are asked).
+8-bit floats become float32: a processor has no product of them.
 Those are the process's own memory; the files that they come from are mapped besides, and their pages can be dropped. A
 built engine's packed weights are only mapped.
 """
@@ -47,6 +48,8 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
 
 def _packed(precision: Precision) -> float:
     """What the decoder's weights take packed, over what they take in the file."""
+    if precision.decoder == "float8":
+        return _ALIGNED * _ITEM_BYTES["float32"]
     if precision.group_size is None:
         return _ALIGNED
     scale_bytes = _SCALE_BYTES / precision.group_size

@@ -58,7 +58,7 @@ def check_precision(family: Family, precision: Precision) -> None:
     """Refuse weights that a GPU of the family has no products for. Raises `UsageError` naming the part."""
     for part in _PARTS:
         stored, sm = getattr(precision, part), min(family)
-        if stored == "fp8" and sm < _FIRST_WITH_FP8:
+        if stored == "float8" and sm < _FIRST_WITH_FP8:
             raise UsageError(
                 f"the {part} is stored as FP8, and SM {sm} has no FP8 units: they begin with SM {_FIRST_WITH_FP8}",
                 remedy="export with --precision int4, or fp16",

@@ -81,7 +81,7 @@ def test_a_context_that_attention_has_no_kernel_for_is_refused(gpu_bundle: Bundl
 
 
 def test_fp8_is_refused_by_name_for_a_gpu_without_it(gpu_bundle: Bundle, rtx: Library) -> None:
-    bundle = changed(gpu_bundle, precision=replace(gpu_bundle.manifest.precision, decoder="fp8"))
+    bundle = changed(gpu_bundle, precision=replace(gpu_bundle.manifest.precision, decoder="float8"))
     building.check_buildable(bundle, rtx, (89, 120))
     with pytest.raises(UsageError, match="the decoder is stored as FP8, and SM 86 has no FP8 units"):
         building.check_buildable(bundle, rtx, (86,))

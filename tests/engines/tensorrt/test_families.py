@@ -47,8 +47,8 @@ def test_an_unknown_gpu_is_refused_with_those_that_are_known() -> None:
 @pytest.mark.parametrize(
     ("family", "part", "stored", "message"),
     [
-        ((86,), "decoder", "fp8", "the decoder is stored as FP8, and SM 86 has no FP8 units: they begin with SM 89"),
-        ((86,), "lm_head", "fp8", "the lm_head is stored as FP8"),
+        ((86,), "decoder", "float8", "the decoder is stored as FP8, and SM 86 has no FP8 units: they begin with SM 89"),
+        ((86,), "lm_head", "float8", "the lm_head is stored as FP8"),
         ((75,), "decoder", "int4", "the decoder is stored as int4, which TensorRT-RTX does not build for SM 75"),
         ((75,), "vision", "bfloat16", "the vision is stored as bfloat16"),
     ],
@@ -60,5 +60,5 @@ def test_weights_that_a_gpu_has_no_products_for_are_refused_by_name(
     precision = replace(plain_manifest.precision, **{**halves, part: stored})
     with pytest.raises(UsageError, match=message):
         check_precision(family, precision)
-    if stored == "fp8":
+    if stored == "float8":
         check_precision((89, 120), precision)

@@ -3,6 +3,7 @@
     attention.py     CachedAttention -> GroupQueryAttention, Attention -> MultiHeadAttention
     norms.py         RMSNormalization -> (Skip)SimplifiedLayerNormalization
     linears.py       MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
+    float8.py        MatMul(Transpose(W)) of inputs and weights that are rounded to 8-bit floats
     packing.py       the bytes of MatMulNBits weights
     cache.py         a cache in int8, where the plan wants one
     contract.py      what may be left in a graph when all passes are done
@@ -12,9 +13,12 @@ Every pass is one function that rewrites all that it understands and leaves the 
 should not be there. Why these operators: docs/decisions/0402-why-fused-attention-on-onnx-runtime.md.
 """
 
+from collections.abc import Mapping
+
 from phiedge.exporters.dialects.ort.attention import use_group_query_attention, use_multi_head_attention
 from phiedge.exporters.dialects.ort.contract import check_decoder, check_vision
 from phiedge.exporters.dialects.ort.cuda_kernels import check_cuda
+from phiedge.exporters.dialects.ort.float8 import use_float8
 from phiedge.exporters.dialects.ort.linears import quantise_linears, store_as_float16
 from phiedge.exporters.dialects.ort.norms import fuse_norms
 from phiedge.exporters.draft import GraphDraft
@@ -31,12 +35,17 @@ def to_ort_vision(draft: GraphDraft, plan: PrecisionPlan) -> None:
         check_cuda(draft)
 
 
-def to_ort_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
-    """Rewrite the decoder graph in place."""
+def to_ort_decoder(
+    draft: GraphDraft, plan: PrecisionPlan, *, activation_scales: Mapping[str, float] | None = None
+) -> None:
+    """Rewrite the decoder graph in place; at float8 with the `activation_scales` that calibration found."""
     use_group_query_attention(draft)
     fuse_norms(draft)
     if plan.group_size is not None:
         quantise_linears(draft, plan)
+    if plan.decoder == "float8":
+        use_float8(draft, activation_scales or {})
+        store_as_float16(draft)
     check_decoder(draft, plan)
     if plan.for_cuda:
         check_cuda(draft)

@@ -9,6 +9,7 @@ from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
 
 VISION = frozenset({"Add", "Cast", "Gelu", "Gemm", "LayerNormalization", "MultiHeadAttention", "Squeeze", "Unsqueeze"})
+_FLOAT8 = frozenset({"DequantizeLinear", "QuantizeLinear"})
 DECODER = frozenset(
     {
         "BitwiseXor",
@@ -36,7 +37,7 @@ def check_vision(draft: GraphDraft) -> None:
 def check_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:
     """As `check_vision`; a quantised decoder must have no float linears left but those that the plan wants wider."""
     if plan.group_size is None:
-        _check_operators(draft, DECODER - {"MatMulNBits"})
+        _check_operators(draft, (DECODER | _FLOAT8 if plan.decoder == "float8" else DECODER) - {"MatMulNBits"})
         return
     floats = len(plan.wider) if plan.wider_as == "float16" else 0
     _check_operators(draft, DECODER if floats else DECODER - {"MatMul", "Transpose"})

@@ -46,10 +46,10 @@ def quantise_linears(draft: GraphDraft, plan: PrecisionPlan) -> None:
         }
         codes, scales = (add_weight(draft, slot) for slot in fill.slots)
         if plan.codes == "signed":
-            codes = _computed(draft, "BitwiseXor", [codes, constant(draft, "highest_bits", HIGHEST_BITS)], {})
+            codes = computed(draft, "BitwiseXor", [codes, constant(draft, "highest_bits", HIGHEST_BITS)], {})
         if scales.dtype != linear.slot.dtype:
             assert linear.slot.dtype is not None
-            scales = _computed(draft, "Cast", [scales], {"to": linear.slot.dtype.value})
+            scales = computed(draft, "Cast", [scales], {"to": linear.slot.dtype.value})
         operands = [linear.x, codes, scales]
         fused = ir.node("MatMulNBits", operands, attributes, domain=MICROSOFT)
         replace(draft, [linear.transpose, linear.product], [fused], linear.product.outputs, fused.outputs)
@@ -81,7 +81,7 @@ def _grouped(linear: GroupedLinear, plan: PrecisionPlan) -> GroupedFill:
     )
 
 
-def _computed(draft: GraphDraft, op_type: str, operands: Sequence[ir.Value], attributes: dict[str, int]) -> ir.Value:
+def computed(draft: GraphDraft, op_type: str, operands: Sequence[ir.Value], attributes: dict[str, int]) -> ir.Value:
     """What ONNX Runtime computes from a weight once, when it opens the graph, and keeps in its place."""
     weight = operands[0]
     node = ir.node(op_type, operands, attributes)
@@ -111,11 +111,11 @@ def store_as_float16(draft: GraphDraft, sources: Collection[str] | None = None) 
         if sources is not None and fill.source not in sources:
             continue
         value = draft.graph.initializers[parameter]
-        if any(use.node.op_type == "LayerNormalization" for use in value.uses()):
+        if any("LayerNormalization" in use.node.op_type for use in value.uses()):
             continue
         stored = replace_fields(fill.slot, dtype=ir.DataType.FLOAT16)
         slot = replace_fields(stored, name=f"{parameter}.float16", content=stored.key)
-        cast = _computed(draft, "Cast", [add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
+        cast = computed(draft, "Cast", [add_weight(draft, slot)], {"to": ir.DataType.FLOAT.value})
         value.replace_all_uses_with(cast)
         draft.graph.initializers.pop(parameter)
         draft.fills[parameter] = FloatFill(source=fill.source, slot=slot)

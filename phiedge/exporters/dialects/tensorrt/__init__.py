@@ -66,14 +66,14 @@ def to_tensorrt_decoder(
 ) -> None:
     """Rewrite the decoder graph in place.
 
-    With `activation_scales`, by the names of weights in the checkpoint, the linears of all layers are computed in 8-bit
-    floats, which only GPUs from SM 89 on can. A scale is the largest input that calibration saw, divided by 448.
+    At float8 the linears of all layers are computed in 8-bit floats, which only GPUs from SM 89 on can, with
+    `activation_scales` for their inputs, by the names of weights in the checkpoint.
     """
     if plan.group_size is not None:
         quantise_linears(draft, plan)
-    if activation_scales is not None:
-        _check_float8(plan, form)
-        use_float8(draft, activation_scales)
+    if plan.decoder == "float8":
+        _check_float8(form)
+        use_float8(draft, activation_scales or {})
     positions = take_positions(draft)
     if form.writes_caches:
         use_scattered_cache(draft, read_positions(draft, positions))
@@ -87,11 +87,11 @@ def to_tensorrt_decoder(
     check_decoder(draft, form)
 
 
-def _check_float8(plan: PrecisionPlan, form: Form) -> None:
-    if not form.has_float8 or plan.decoder != "float16":
+def _check_float8(form: Form) -> None:
+    if not form.has_float8:
         raise ExportError(
-            f"float8 products are wanted of {plan.decoder} linears in the dialect {form.name}",
-            remedy=f"use the plan fp16 and the dialect {MODERN.name}",
+            f"float8 products are wanted in the dialect {form.name}, which has none",
+            remedy=f"use the dialect {MODERN.name}",
         )
 
 

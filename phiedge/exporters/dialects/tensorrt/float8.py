@@ -8,7 +8,7 @@ constant that calibration found, so that no kernel has to look for the largest b
 each row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -24,20 +24,24 @@ from phiedge.exporters.weights import Float8Fill, Slot
 FLOAT8 = ir.DataType.FLOAT8E4M3FN
 
 
+def layer_linears(draft: GraphDraft, activation_scales: Mapping[str, float]) -> list[Linear]:
+    """The linears of all layers, each of which must have the scale of its input, and nothing else may.
+
+    Raises `ExportError` naming the first for which that does not hold.
+    """
+    found = [linear for linear in linears(draft) if linear.slot.name != LM_HEAD]
+    _check_names([linear.source for linear in found], activation_scales)
+    return found
+
+
 def use_float8(draft: GraphDraft, activation_scales: Mapping[str, float]) -> None:
     """MatMul(x, Transpose(W)) -> a product of 8-bit floats for every linear of the layers; the head stays as it is.
 
     `activation_scales` are of x, by the name of W in the checkpoint. Raises `ExportError` where one is missing, left
     over, or no positive number that float16 has.
     """
-    found = list(_of_layers(draft))
-    _check_names([linear.source for linear in found], activation_scales)
-    for linear in found:
+    for linear in layer_linears(draft, activation_scales):
         _rewrite(draft, linear, activation_scales[linear.source])
-
-
-def _of_layers(draft: GraphDraft) -> Iterator[Linear]:
-    return (linear for linear in linears(draft) if linear.slot.name != LM_HEAD)
 
 
 def _check_names(wanted: list[str], given: Mapping[str, float]) -> None:
@@ -52,25 +56,33 @@ def _check_names(wanted: list[str], given: Mapping[str, float]) -> None:
 
 
 def _rewrite(draft: GraphDraft, linear: Linear, scale: float) -> None:
-    x, slot, scope = linear.x, linear.slot, linear.product.metadata_props[SCOPE]
-    assert x is not None
-    of_x = constant(draft, f"{slot.name}.input_scale", _in_type(linear.source, scale, slot.dtype))
-    rounded = ir.node("QuantizeLinear", [x, of_x], {"output_dtype": FLOAT8.value})
-    rounded.outputs[0].type = ir.TensorType(FLOAT8)
-    read = ir.node("DequantizeLinear", [rounded.outputs[0], of_x])
+    slot, scope = linear.slot, linear.product.metadata_props[SCOPE]
+    rounded, read = rounded_input(draft, linear, scale)
     codes, scales = (add_weight(draft, one) for one in _fill(draft, linear).slots)
     weight = ir.node("DequantizeLinear", [codes, scales], {"axis": 0})
     weight.outputs[0].shape = ir.Shape(slot.shape)
-    for node in (read, weight):
-        node.outputs[0].type = ir.TensorType(slot.dtype)
-    for node in (rounded, read, weight):
-        node.metadata_props[SCOPE] = scope
-    read.outputs[0].shape = x.shape
+    weight.outputs[0].type = ir.TensorType(slot.dtype)
+    weight.metadata_props[SCOPE] = scope
     draft.graph.insert_before(linear.transpose, weight)
     draft.graph.insert_before(linear.product, [rounded, read])
     linear.transpose.replace_input_with(0, weight.outputs[0])
     linear.product.replace_input_with(0, read.outputs[0])
     draft.graph.initializers.pop(slot.name)
+
+
+def rounded_input(draft: GraphDraft, linear: Linear, scale: float) -> tuple[ir.Node, ir.Node]:
+    """The two nodes between which the input of a linear has 8 bits; they are in no graph yet."""
+    x, dtype, scope = linear.x, linear.slot.dtype, linear.product.metadata_props[SCOPE]
+    assert x is not None
+    of_x = constant(draft, f"{linear.slot.name}.input_scale", _in_type(linear.source, scale, dtype))
+    rounded = ir.node("QuantizeLinear", [x, of_x], {"output_dtype": FLOAT8.value})
+    rounded.outputs[0].type = ir.TensorType(FLOAT8)
+    read = ir.node("DequantizeLinear", [rounded.outputs[0], of_x])
+    read.outputs[0].type = ir.TensorType(dtype)
+    for node in (rounded, read):
+        node.metadata_props[SCOPE] = scope
+        node.outputs[0].shape = x.shape
+    return rounded, read
 
 
 def _fill(draft: GraphDraft, linear: Linear) -> Float8Fill:
