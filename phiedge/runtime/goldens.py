@@ -35,6 +35,9 @@ _TOKENS = 6  # of each answer: enough to go through the decode step several time
 _TOLERANCE_FLOAT32 = 1e-4
 _TOLERANCE_FLOAT16 = 1e-2
 _TOLERANCE_GROUPED = 2e-2
+# Whatever comes before a rounding to 3 bits of mantissa, a last bit say, decides some of them otherwise, and those more
+# of the next: after a few layers two engines that are both right differ as much as either from fp32. Seen: 0.09.
+_TOLERANCE_FLOAT8 = 0.25
 
 # What numpy's reader raises for files that are not what `save` writes.
 _UNREADABLE = (KeyError, TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -196,6 +199,8 @@ def _compare(golden: Golden, found: npt.NDArray[np.float32], tolerance: float) -
 
 
 def _tolerance(precision: Precision, activations: str) -> float:
+    if precision.decoder == "float8":
+        return _TOLERANCE_FLOAT8
     if precision.group_size is not None:
         return _TOLERANCE_GROUPED
     return _TOLERANCE_FLOAT16 if activations == "float16" else _TOLERANCE_FLOAT32

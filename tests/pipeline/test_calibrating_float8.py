@@ -9,6 +9,7 @@ from phiedge.bundle import Bundle
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.errors import UsageError
 from phiedge.pipeline import export
+from phiedge.pipeline.report_agreement import check_report
 from phiedge.runtime.goldens import check
 from phiedge.runtime.session import Session
 
@@ -70,6 +71,7 @@ def test_the_report_tells_the_scale_of_every_input_and_what_each_rule_and_method
 
 def test_it_verifies_and_answers_on_the_cpu(bundle) -> None:
     assert bundle.check_files() == []
+    assert check_report(bundle) == []
     assert all(row.ok for row in check(bundle))
     with Session.open(bundle, max_context=512) as session:
         assert session.generate("What is this?", max_new_tokens=4).token_ids
