@@ -172,7 +172,8 @@ class Calibrated:
             methods[HEAD] = head.method
         report["method"] = METHOD
         for tensor in report["tensors"]:
-            tensor["method"] = ROUNDED if tensor["bits"] > 4 else methods.get(tensor["name"], ROUNDED)
+            widened = small is not None and tensor["bits"] > 4
+            tensor["method"] = ROUNDED if widened else methods.get(tensor["name"], ROUNDED)
         kinds = Counter(int(kind) for sample in self.samples for kind in sample.kinds)
         report["calibration"] = {
             "data": self.data,
