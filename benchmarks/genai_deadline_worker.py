@@ -3,7 +3,8 @@
     python genai_deadline_worker.py MODEL_DIRECTORY MAX_LENGTH
 
 A request is {"tokens": [...], "most": n or null, "terminate_ms": t or null}: at most n tokens, and a session that is
-told to terminate after t milliseconds. The reply has the tokens that were made and the milliseconds until the end.
+told to terminate after t milliseconds. The reply has the tokens that were made, whether the answer ended by itself, and
+the milliseconds until the end.
 """
 
 import json
@@ -21,7 +22,7 @@ def answer(model, request, max_length):
     params = og.GeneratorParams(model)
     params.set_search_options(max_length=longest, do_sample=False)
     generator = og.Generator(model, params)
-    timer = None
+    timer, terminated = None, False
     if request["terminate_ms"] is not None:
         terminate = (generator.set_runtime_option, ("terminate_session", "1"))
         timer = threading.Timer(request["terminate_ms"] / 1e3, *terminate)
@@ -31,12 +32,15 @@ def answer(model, request, max_length):
         while not generator.is_done():
             generator.generate_next_token()
     except RuntimeError:
-        pass  # it was terminated; what was made before is there
+        terminated = True  # what was made before is there
     finally:
         if timer is not None:
             timer.cancel()
     made = [int(token) for token in generator.get_sequence(0)[len(tokens) :]]
-    return {"tokens": made, "ms": (time.perf_counter_ns() - begun_ns) / 1e6}
+    ms = (time.perf_counter_ns() - begun_ns) / 1e6
+    # The token that ends an answer is not in the sequence.
+    ended = not terminated and len(tokens) + len(made) < longest
+    return {"tokens": made, "ended": ended, "ms": ms}
 
 
 def main():

@@ -148,6 +148,16 @@ def _accuracy_by_deadline(results: Mapping[str, Any], settings: Mapping[str, Any
     return [*rows, *((name, *(f"{100 * share:.1f}" for share in curve)) for name, curve in curves.items())]
 
 
+def _beside_genai(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    usual = results["median_ms"]
+    title = f"usually {usual['phiedge']:g} ms on phiedge, {usual['genai']:g} ms on genai"
+    rows: Rows = [(title, "on time", "on time and of the form", "overrun p99, ms", "worst, ms")]
+    for name, way in results["ways"].items():
+        shares = (f"{100 * way[key]:.1f} %" for key in ("on_time", "on_time_and_of_form"))
+        rows.append((name, *shares, f"{way['overrun_ms_p99']:g}", f"{way['overrun_ms_worst']:g}"))
+    return rows
+
+
 def _jitter(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     rows: Rows = [("one token", "asked of the system", "ms, median", "p99", "p99.9", "worst", "p99 / median")]
     for condition, by_hygiene in results.items():
@@ -403,6 +413,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "deadlines-simulated": _deadlines_simulated,
     "accuracy-by-deadline": _accuracy_by_deadline,
     "decode-jitter": _jitter,
+    "deadlines-beside-genai": _beside_genai,
     "structured": _structured,
     "reuse": _reuse,
     "forms-by-deadline": _forms_by_deadline,

@@ -20,6 +20,9 @@ from phiedge.runtime.request import Request
 from phiedge.runtime.reuse import NOTHING_KEPT, Kept
 from phiedge.runtime.watchdog import Watchdog
 
+_SHARE = 1 / 8  # of the newest in what is believed
+_FIRST_WRAP_UP_NS, _LONGEST_WRAP_UP_NS = 200_000, 1_000_000  # a pause meanwhile says nothing about the next time
+
 
 class Control:
     """Admits requests and makes their keepers. The latency model is looked for when the first budget comes."""
@@ -38,6 +41,7 @@ class Control:
         self._latency = latency
         self._drift = Drift()
         self._unmeasured: str | None = None
+        self._wrap_up_ns: float | None = None
         self._pace: ProfiledPace | ObservedPace | None = None if latency is None else ProfiledPace(latency)
 
     def prepare(self, model: LoadedModel) -> None:
@@ -90,7 +94,20 @@ class Control:
             ends=frozenset((model.facts.end_think_token_id, model.facts.bos_token_id, *model.facts.eos_token_ids)),
             begun_ns=begun_ns,
             clock_ns=self.clock_ns,
+            wrap_up_ns=self._wrap_up(),
         )
+
+    def wrapped_up(self, spent_ns: int) -> None:
+        """Making the result of a request took so long after its last token."""
+        known = self._wrap_up()
+        self._wrap_up_ns = known + (min(spent_ns, _LONGEST_WRAP_UP_NS) - known) * _SHARE
+
+    def _wrap_up(self) -> float:
+        """What it will take, by the last requests; before the first, by what requests take besides their parts."""
+        if self._wrap_up_ns is not None:
+            return self._wrap_up_ns
+        around_ms = 0.0 if self._latency is None else self._latency.around().usual_ms
+        return min(_FIRST_WRAP_UP_NS, 1e6 * around_ms)
 
     def _plan(self, asked: Asked, budget: Budget, model: LoadedModel) -> Plan:
         if self._latency is not None:

@@ -17,6 +17,8 @@ from phiedge.runtime.plan import Forecast, Plan
 from phiedge.runtime.result import Outcome
 
 _NEVER = float("inf")
+_HOPELESS = 0.5
+"""A prompt is left where not even so much of the usual time is there; above that, the watchdog ends what is late."""
 _WORTH_A_CHUNK = 3  # known tokens, where no profile tells: a step mostly waits for weights, which a chunk reads once
 
 
@@ -86,6 +88,7 @@ class Keeper(Free):
         ends: frozenset[int],
         begun_ns: int,
         clock_ns: Callable[[], int],
+        wrap_up_ns: float = 0.0,
     ) -> None:
         self.plan: Plan = plan
         self._budget, self._model, self._pace = budget, model, pace
@@ -93,9 +96,8 @@ class Keeper(Free):
         self._closing, self._extending, self._ends = tuple(closing), tuple(extending), ends
         self._begun_ns, self._clock_ns = begun_ns, clock_ns
         self._due_ns = _NEVER if budget.deadline_ms is None else begun_ns + budget.deadline_ms * 1e6
-        around = None if model is None else model.around()
-        # Leaving the loop and making the result is a part of what a request takes around its parts.
-        self._wrap_up_ns = 0.0 if around is None else 1e6 * around.usual_ms
+        # Leaving the loop and making the result comes after the last token.
+        self._wrap_up_ns = wrap_up_ns
         self._stopping_ns = self._wrap_up_ns + (0.0 if model is None else 1e6 * model.abort_usual_ms)
         self._most_thought = _NEVER if budget.think_tokens is None else float(budget.think_tokens)
         self._think_ns = _NEVER if budget.think_ms is None else budget.think_ms * 1e6
@@ -115,12 +117,12 @@ class Keeper(Free):
         if self._model is None:
             return self._left_ns() > 0
         usual = self._model.encoding(patches) + self._model.prefill(rows, past=past)
-        return self._left_ns() > 1e6 * usual.usual_ms
+        return self._left_ns() > _HOPELESS * 1e6 * usual.usual_ms
 
     def allows_chunk(self, start: int, rows: int) -> bool:
         if self._model is None:
             return self._left_ns() > 0
-        return self._left_ns() > 1e6 * self._model.prefill(rows, past=start).usual_ms
+        return self._left_ns() > _HOPELESS * 1e6 * self._model.prefill(rows, past=start).usual_ms
 
     def allows_step(self, context: int) -> bool:
         now_ns = self._clock_ns()

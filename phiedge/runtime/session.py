@@ -360,12 +360,15 @@ class Session:
         rest = transcript.end()
         if rest is not None:
             yield rest
+        ended_ns = control.clock_ns()
         outcome = keeper.outcome(
             stopped=finish == "deadline",
             watchdog=guarded and control.watchdog.fired,
             first_token_ms=watch.first_token_ms,
         )
-        yield Event(kind="done", result=self._result(transcript, prepared, request, finish, watch, outcome, choosing))
+        result = self._result(transcript, prepared, request, finish, watch, outcome, choosing)
+        control.wrapped_up(control.clock_ns() - ended_ns)
+        yield Event(kind="done", result=result)
 
     def _read(self, model: LoadedModel, prepared: Prepared, watch: Stopwatch) -> Logits | None:
         """Pictures and prompt into the cache; the logits after them, or None if it was ended before."""
