@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.bundle_speed import NAMES as BUNDLES
 from benchmarks.cache_tables import kv_cache, reference_kv_cache
+from benchmarks.ecosystem_table import ecosystem_checkpoints
 from benchmarks.record import latest
 
 PAGE = Path(__file__).with_name("README.md")
@@ -401,6 +402,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "reference-eight-bits": _eight_bits,
     "reference-kv-cache": reference_kv_cache,
     "kv-cache": kv_cache,
+    "ecosystem-checkpoints": ecosystem_checkpoints,
     "bandwidth": _bandwidth,
     "startup": _startup,
     "export-reference": _export,
