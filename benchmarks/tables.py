@@ -306,12 +306,18 @@ def _calibrate_layer(results: Mapping[str, Any], settings: Mapping[str, Any]) ->
 
 
 def _eight_bits(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
-    rows: Rows = [("reference model", "accuracy, %", "KL, text", "same next token, text, %")]
+    asked = next(iter(results.values()))["asked"]
+    rows: Rows = [
+        (f"reference model, {asked} questions", "accuracy, %", "of fp32's, %", "95 %", "lost, won", "KL, text"),
+    ]
     for label, told in results.items():
-        text = told["divergence"]["text"]
-        rows.append(
-            (label, f"{100 * told['overall']:.1f}", f"{text['kl_mean']:.5f}", f"{100 * text['top1_agreement']:.1f}")
-        )
+        pair = told["beside fp32"]
+        if "divergence" not in told:
+            rows.append((label, f"{100 * told['overall']:.2f}", "100", "", "", ""))
+            continue
+        between = f"{100 * pair['of_it_low']:.2f} to {100 * pair['of_it_high']:.2f}"
+        row = (label, f"{100 * told['overall']:.2f}", f"{100 * pair['of_it']:.2f}", between)
+        rows.append((*row, f"{pair['lost']}, {pair['won']}", f"{told['divergence']['text']['kl_mean']:.5f}"))
     return rows
 
 

@@ -14,10 +14,11 @@ With data, one decoder layer at a time:
     head_run.py         the head, where it has 4 bits
     methods.py          one linear: what competes    -> grouped.py (clipping), smoothing.py (AWQ), gptq.py
     folding.py          where AWQ's factors go
+    float8_run.py       all layers in 8-bit floats   -> float8_linear.py (what competes), float8_artefact.py,
+                        float8_calibrated.py (what an export reads), eight_bits.py (rules of scales)
     kv_scales.py        scales of its cache          -> kv_run.py finds them alone, for weights as they are
     artefact.py         what a layer leaves
     calibrated.py       what an export reads it through
-    eight_bit_run.py    scales for float8, and for a cache of 8 bits -> eight_bits.py
 
 What is told of it: report.py, linear_report.py, divergence.py. What a quantised weight is, and who consumes it, stands
 in `phiedge.exporters.quantised`.

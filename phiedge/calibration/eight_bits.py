@@ -29,11 +29,6 @@ def rounded(x: Tensor, scale: Tensor | float, form: Format) -> Tensor:
     return stored * scale
 
 
-def row_scales(weight: Tensor, form: Format = "float8") -> Tensor:
-    """One scale [n, 1] for each row of a weight, which covers it."""
-    return weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LARGEST[form]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticScale:
     """One scale for a tensor of activations, the rule that found it, and what each rule loses: |x' - x|^2 / |x|^2."""

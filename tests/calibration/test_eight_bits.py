@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from phiedge.calibration.eight_bits import rounded, row_scales, static_scale
+from phiedge.calibration.eight_bits import LARGEST, rounded, static_scale
 
 
 def test_numbers_of_the_format_stay_as_they_are() -> None:
@@ -18,7 +18,8 @@ def test_what_is_too_large_is_clipped() -> None:
 @pytest.mark.parametrize(("form", "most"), [("float8", 0.07), ("int8", 0.005)])
 def test_rows_lose_little(form, most) -> None:
     weight = torch.randn(64, 128, generator=torch.Generator().manual_seed(1)) * torch.logspace(-3, 3, 64)[:, None]
-    error = (rounded(weight, row_scales(weight, form), form) - weight).abs()
+    scales = weight.abs().amax(dim=1, keepdim=True) / LARGEST[form]
+    error = (rounded(weight, scales, form) - weight).abs()
     assert bool((error <= most * weight.abs().amax(1, keepdim=True)).all())
 
 
@@ -34,4 +35,3 @@ def test_one_huge_number_is_clipped_in_int8_and_kept_in_float8() -> None:
 
 def test_zeros_have_a_scale() -> None:
     assert static_scale(torch.zeros(10, 4), 0.0, "float8").scale > 0
-    assert bool(torch.isfinite(row_scales(torch.zeros(2, 4))).all())
