@@ -56,12 +56,15 @@ def work(bundle: Path, python: Path) -> None:
     print(json.dumps(found))
 
 
-def add_unused_token(path: Path, number: int) -> None:
+def add_unused_token(path: Path) -> None:
     """The publisher's tokenizer has tokens that nothing uses, one of which becomes the picture's; the stand-in none."""
     tokenizer = json.loads(path.read_bytes())
+    added, vocabulary = tokenizer["added_tokens"], tokenizer["model"]["vocab"]
+    names = {entry["content"] for entry in added}
+    last = max((name for name in vocabulary if name not in names), key=vocabulary.__getitem__)
+    number = vocabulary["<|dummy_0|>"] = vocabulary.pop(last)
     flags = {"lstrip": True, "normalized": False, "rstrip": True, "single_word": False, "special": True}
-    added = [entry for entry in tokenizer["added_tokens"] if entry["id"] != number]
-    tokenizer["added_tokens"] = [*added, {"content": "<|dummy_0|>", "id": number, **flags}]
+    added.append({"content": "<|dummy_0|>", "id": number, **flags})
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
@@ -72,11 +75,11 @@ def measure(layers: int, *, vocabulary: int, python: Path, directory: Path) -> d
     vision = dict(PUBLISHED_CONFIG["vision_config"]) | {"num_hidden_layers": _VISION_LAYERS}
     config = dict(PUBLISHED_CONFIG) | {"num_hidden_layers": layers, "vision_config": vision}
     if vocabulary != config["vocab_size"]:
-        tokens = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+        tokens = {"bos_token_id": 10, "eos_token_id": 20, "pad_token_id": 30}
         config |= {"vocab_size": vocabulary} | {key: tokens[key] for key in tokens if key in config}
     checkpoint, bundle = directory / f"checkpoint-{layers}", directory / f"bundle-{layers}"
     write_published(checkpoint, config)
-    add_unused_token(checkpoint / "tokenizer.json", vocabulary - 1)
+    add_unused_token(checkpoint / "tokenizer.json")
     export(str(checkpoint), target="orin", precision="int4", calibration="none", output=bundle)
     shutil.rmtree(checkpoint)
     command = [sys.executable, "-m", "benchmarks.edge_llm_export", str(python), "--work", str(bundle), "--as-worker"]
