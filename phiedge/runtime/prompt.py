@@ -58,6 +58,10 @@ class PromptBuilder:
         Pictures go where `<image>` stands, in order; if it stands nowhere, they all go before the question. Raises
         `PromptError`.
         """
+        return self.raw(self.render(question, images=images, think=think, history=history), images=images)
+
+    def render(self, question: str, *, images: int, think: ThinkMode = "auto", history: Sequence[Message] = ()) -> str:
+        """The text of such a prompt, as `raw` takes it."""
         _check_text(question, "the prompt")
         messages = [self._checked(message, place) for place, message in enumerate(history)]
         self._refuse_control_texts(question, "the prompt")
@@ -67,7 +71,7 @@ class PromptBuilder:
         rendered = self._template.render(
             messages, bos_token=self._tokenizer.bos_text, eos_token=self._tokenizer.eos_text
         )
-        return self.raw(rendered + self._mode_mark(think), images=images)
+        return rendered + self._mode_mark(think)
 
     def raw(self, rendered: str, *, images: int) -> Prompt:
         """The prompt for text that is already rendered, with `<image>` where a picture goes. Raises `PromptError`."""

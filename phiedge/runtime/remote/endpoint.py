@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from phiedge.errors import ContextLengthError, SessionError, UsageError
@@ -24,6 +24,25 @@ _REMEDY = "see that the server runs and serves this checkpoint: docs/guides/ecos
 
 class StreamTimeout(Exception):
     """Nothing came in the time that was allowed."""
+
+
+class Events(Protocol):
+    """The events of one answer, as `EventStream` has them."""
+
+    def next(self, timeout_ms: float) -> Any | None: ...
+
+    def close(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class Serving(Protocol):
+    """What answers, by whatever way: `url` is how a person knows it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def stream(self, path: str, body: Mapping[str, object], *, timeout_ms: float) -> Events: ...
 
 
 class Endpoint:

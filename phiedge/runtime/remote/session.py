@@ -11,20 +11,20 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from phiedge.bundle import Bundle
 from phiedge.errors import PromptError, SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.forms.form import Form
-from phiedge.runtime.images import ImageSource, load_images
+from phiedge.runtime.images import ImageSource, Pixels, load_images
 from phiedge.runtime.merge import plan_rows
 from phiedge.runtime.preprocess import PatchBudget, Picture, fit_picture
 from phiedge.runtime.prompt import Message, Prompt, PromptBuilder, ThinkMode
 from phiedge.runtime.realtime import Report
 from phiedge.runtime.remote.bodies import CHAT, COMPLETIONS, Kind, completion, conversation
-from phiedge.runtime.remote.endpoint import Endpoint, EventStream, StreamTimeout
+from phiedge.runtime.remote.endpoint import Endpoint, Events, Serving, StreamTimeout
 from phiedge.runtime.remote.keeping import ServerKeeper, admit
 from phiedge.runtime.remote.pace import ServerPace
 from phiedge.runtime.request import Request
@@ -42,7 +42,7 @@ class Served:
     """What a server says of itself: the model to ask for, whose server it is, and how many positions it has."""
 
     model: str
-    kind: Kind
+    kind: Kind | Literal["edge-llm"]
     context: int
 
 
@@ -69,7 +69,7 @@ class RemoteSession:
     """
 
     def __init__(
-        self, bundle: Bundle, endpoint: Endpoint, served: Served, *, budget: Budget | None, load_ns: int
+        self, bundle: Bundle, endpoint: Serving, served: Served, *, budget: Budget | None, load_ns: int
     ) -> None:
         facts = bundle.manifest.facts
         self._bundle, self._endpoint, self._served = bundle, endpoint, served
@@ -79,7 +79,7 @@ class RemoteSession:
         self._budget, self._load_ns = budget, load_ns
         self._pace = ServerPace()
         self._guard = threading.Lock()
-        self._running: EventStream | None = None
+        self._running: Events | None = None
         self._busy = self._cancelled = self._closed = False
 
     @staticmethod
@@ -318,20 +318,35 @@ class RemoteSession:
                 prompt, [picture.grid for picture in pictures], context=self._served.context, room=1, cut_at=None
             )
             most = min(request.max_new_tokens, self._served.context - plan.length)
-            named: dict[str, Any] = {"model": self._served.model, "kind": self._served.kind, "max_tokens": most}
-            if pictures:
-                shown = pixels if request.max_visual_tokens is None else [picture.pixels for picture in pictures]
-                body = conversation(request, shown, opening=self._opening(keeper.think), **named)
-            else:
-                body = completion(request, prompt, **named)
+            shown = pixels if request.max_visual_tokens is None else [picture.pixels for picture in pictures]
+            path, body = self._body(
+                request, prompt, shown=shown, pictures=pictures, think=keeper.think, max_tokens=most
+            )
         return _Ready(
-            path=CHAT if pictures else COMPLETIONS,
+            path=path,
             body=body,
             prompt=prompt,
             text_tokens=plan.text_tokens,
             visual_tokens=plan.visual_tokens,
             keeper=keeper,
         )
+
+    def _body(
+        self,
+        request: Request,
+        prompt: Prompt,
+        *,
+        shown: Sequence[Pixels],
+        pictures: Sequence[Picture],
+        think: ThinkMode,
+        max_tokens: int,
+    ) -> tuple[str, dict[str, Any]]:
+        """Where a request goes, and what is sent; `shown` are pictures for one that fits them itself."""
+        kind = cast("Kind", self._served.kind)
+        named: dict[str, Any] = {"model": self._served.model, "kind": kind, "max_tokens": max_tokens}
+        if pictures:
+            return CHAT, conversation(request, shown, opening=self._opening(think), **named)
+        return COMPLETIONS, completion(request, prompt, **named)
 
     def _check_pictures(self, request: Request, pictures: Sequence[Picture]) -> None:
         if not pictures:
