@@ -1,10 +1,13 @@
 """One decoder layer of the 15B at full width: what each method loses, how long it takes, and in how much memory.
 
-    python -m benchmarks.calibrate_layer --method awq [--samples 128] [--rows 512] [--keep]
+    python -m benchmarks.calibrate_layer --method auto [--samples 128] [--rows 512] [--keep]
 
 The weights are random, with outlier channels planted as language models have them: a few columns of every linear's
 inputs are tens of times larger than the others. The inputs have a spectrum that falls off as 1 / k, because inputs of
 trained models are correlated; that is an assumption, and what GPTQ gains depends on it.
+
+What scales with the rows (forward passes, sums over inputs) is told apart from what does not (factors, codes), so that
+fewer rows tell what 128 samples of 512 take: `seconds_at_128x512` is measured there, and projected from elsewhere.
 """
 
 import argparse
@@ -35,6 +38,7 @@ from tests.support.published import PUBLISHED_CONFIG
 
 OUTLIERS, GAIN = 12, 40.0  # columns of each linear's inputs, and how much larger they are
 LAYERS = 40
+_ALL_ROWS = 128 * 512
 
 
 class PlantedLayer:
@@ -99,7 +103,7 @@ def _blockwise_hadamard(rows: Tensor) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure calibrating one layer at full width.")
-    parser.add_argument("--method", choices=[*METHODS, "all"], default="all")
+    parser.add_argument("--method", choices=[*METHODS, "auto"], default="auto")
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--rows", type=int, default=512, help="of each sample")
     parser.add_argument("--group-size", type=int, default=128)
@@ -108,7 +112,7 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     config = ModelConfig.from_json(PUBLISHED_CONFIG)
-    methods = METHODS if options.method == "all" else (options.method,)
+    methods = METHODS if options.method == "auto" else (options.method,)
     samples = [_sample(place, options.rows) for place in range(options.samples)]
     with tempfile.TemporaryDirectory(dir=options.work) as name, torch.no_grad():
         directory = Path(name)
@@ -118,6 +122,7 @@ def main() -> None:
         for place in range(options.samples):
             before.write(place, correlated_rows(config.hidden_size, options.rows, generator))
         imported_bytes = peak_rss_bytes()
+        told = _Told()
         run = LayerRun(
             source=PlantedLayer(config),
             index=0,
@@ -126,7 +131,7 @@ def main() -> None:
             settings=Settings(methods=methods, group_size=options.group_size),
             compute=getattr(torch, options.compute),
             directory=directory,
-            progress=_Told(),
+            progress=told,
         )
         begun = time.perf_counter()
         artefact = run.run(before, RowFile(directory / "after", lengths, config.hidden_size))
@@ -134,12 +139,18 @@ def main() -> None:
         begun = time.perf_counter()
         artefact.save(directory / "layer.safetensors", "benchmark")
         save_seconds = time.perf_counter() - begun
+    of_rows = sum(told.seconds.values())
+    all_rows = seconds - of_rows + of_rows * _ALL_ROWS / (options.samples * options.rows) + save_seconds
     found = {
         "seconds": round(seconds, 1),
+        "seconds_that_scale_with_rows": round(of_rows, 1),
+        "seconds_by_stage": {name: round(found, 1) for name, found in told.seconds.items()},
+        "seconds_at_128x512": round(all_rows, 1),
         "save_seconds": round(save_seconds, 1),
         "peak_rss_gib": round(peak_rss_bytes() / 2**30, 2),
         "before_rss_gib": round(imported_bytes / 2**30, 2),
-        "hours_for_40_layers": round(LAYERS * (seconds + save_seconds) / 3600, 2),
+        "hours_for_40_layers_at_128x512": round(LAYERS * all_rows / 3600, 2),
+        "beside_rtn": _beside_rtn([dict(linear.errors) for linear in artefact.report.linears]),
         "linears": [asdict(linear) | {"outliers": len(linear.outliers)} for linear in artefact.report.linears],
     }
     settings = {key: getattr(options, key) for key in ("method", "samples", "rows", "group_size", "compute")}
@@ -147,12 +158,29 @@ def main() -> None:
 
 
 class _Told:
-    """Progress as lines with the time, on stderr: where a layer's time goes."""
+    """Progress as lines with the time, on stderr, and the seconds of each pass over the samples."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
     def task(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        print(f"{time.process_time():8.1f} s of CPU {time.perf_counter():8.1f} s: {name}", file=sys.stderr, flush=True)
+        begun = time.perf_counter()
         yield lambda count: None
+        self.seconds[name] = time.perf_counter() - begun
+        print(f"{time.process_time():8.1f} s of CPU, {self.seconds[name]:8.1f} s: {name}", file=sys.stderr, flush=True)
+
+
+def _beside_rtn(errors: list[dict[str, float]]) -> dict[str, float]:
+    """How many times less than rounding to nearest each method loses, over the linears (geometric mean)."""
+    if any("rtn" not in of_linear for of_linear in errors):
+        return {}
+    factors = {
+        method: [math.log(of_linear["rtn"] / of_linear[method]) for of_linear in errors]
+        for method in errors[0]
+        if method != "rtn"
+    }
+    return {method: round(math.exp(sum(found) / len(found)), 2) for method, found in factors.items()}
 
 
 def _sample(place: int, rows: int) -> Sample:

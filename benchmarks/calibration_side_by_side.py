@@ -1,29 +1,36 @@
-"""The linears of the reference model, quantised by phiedge and by NVIDIA ModelOpt on the same rows: what each loses.
+"""The linears of the reference model, quantised by phiedge, by NVIDIA ModelOpt and by llm-compressor on the same rows.
 
-    python -m benchmarks.calibration_side_by_side [--linears 16] [--full] [--keep]
+    python -m benchmarks.calibration_side_by_side [--methods phiedge-gptq modelopt-gptq] [--full] [--keep]
 
-Int4 in symmetric groups of 128 for both. Every linear stands alone, with the inputs that it has in the original model
-on the builtin samples; all rows weigh the same. The error is |X (W - Q)^T|^2 / |X W^T|^2 on rows of held-out samples.
-ModelOpt leaves a scale on the inputs where it smooths; phiedge's factors can be folded, which for `o` makes them shared
-by heads. Needs `pip install nvidia-modelopt`; `--full` adds its `awq_full`, which takes many minutes.
+Int4 in symmetric groups of 128, and float8 with static activations. Every linear stands alone, with the inputs that it
+has in the original model on the builtin samples; all rows weigh the same. The error is |Y' - X W^T|^2 / |X W^T|^2 on
+rows of held-out samples. Each method runs in a process of its own, so that its peak of memory is its own; that of tools
+is their imports for the most. ModelOpt leaves a scale on the inputs where it smooths; phiedge's factors can be folded,
+which for `o` makes them shared by heads. Needs `pip install nvidia-modelopt llmcompressor`; `--full` adds ModelOpt's
+`awq_full`, which takes many minutes. Methods that were kept today are not measured again unless they are named.
 """
 
 import argparse
 import copy
+import json
+import math
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import modelopt
-import modelopt.torch.quantization as mtq
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from benchmarks.machine import peak_rss_bytes
-from benchmarks.record import add_options, publish
+from benchmarks.record import add_options, kept_today, publish
 from phiedge.calibration.decoder_layer import LINEARS, LayerMath, Linear, linear_name, norm_names, read_tensor
+from phiedge.calibration.eight_bits import rounded, row_scales, static_scale
 from phiedge.calibration.first_rows import write_first_rows
 from phiedge.calibration.folding import Folding
 from phiedge.calibration.methods import METHODS, Settings, choose_codes
@@ -36,42 +43,60 @@ from phiedge.pipeline.calibration_samples import SampleBuilder
 from phiedge.progress import silent
 
 GROUP_SIZE = 128
-_PEERS: dict[str, Any] = {
+NAME = "calibration-side-by-side"
+_MODELOPT: dict[str, Any] = {
     "modelopt rtn": "max",
     "modelopt awq_lite": {"method": "awq_lite", "alpha_step": 0.1},
     "modelopt gptq": {"method": "gptq"},
 }
+_FULL: dict[str, Any] = {"modelopt awq_full": {"method": "awq_full", "alpha_step": 0.1}}
+_OURS = tuple(f"phiedge {method}" for method in METHODS)
+_EVERY = (*_OURS, *_MODELOPT, "llm-compressor gptq", "phiedge float8", "modelopt float8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Compare calibration with ModelOpt's on the reference model.")
+    parser = argparse.ArgumentParser(description="Compare calibration with other tools' on the reference model.")
     parser.add_argument("--linears", type=int, default=16)
+    parser.add_argument("--methods", nargs="*", help="such as phiedge-gptq; by default all")
     parser.add_argument("--full", action="store_true", help="ModelOpt's awq_full, too")
+    parser.add_argument("--worker", nargs=2, metavar=("METHOD", "DIR"), help=argparse.SUPPRESS)
     add_options(parser)
     options = parser.parse_args()
-    with open_checkpoint("reference") as source, torch.no_grad():
-        config = source.config
-        examples = list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
-        samples = SampleBuilder(source, max_context=2048).build(examples)
-        cases = recorded_inputs(source, samples)[: options.linears]
-        found: dict[str, dict[str, Any]] = {}
-        peers = _PEERS | ({"modelopt awq_full": {"method": "awq_full", "alpha_step": 0.1}} if options.full else {})
-        for name, linear, rows in cases:
-            weight = read_tensor(source, name)
-            for method, outcome in (
-                ours(source, samples, linear, weight, rows) | theirs(peers, samples, weight, rows)
-            ).items():
-                into = found.setdefault(method, {"errors": {}, "seconds": 0.0})
-                into["errors"][name.removeprefix("model.layers.").removesuffix(".weight")] = outcome[0]
-                into["seconds"] = round(into["seconds"] + outcome[1], 2)
-    for told in found.values():
-        errors = list(told["errors"].values())
-        told["geometric_mean"] = float(f"{torch.tensor(errors).log().mean().exp():.4g}")
-        told["beside modelopt awq_lite, worst"] = max(
-            error / found["modelopt awq_lite"]["errors"][name] for name, error in told["errors"].items()
-        )
-    settings = {"modelopt": modelopt.__version__, "group_size": GROUP_SIZE, "linears": len(cases)}
-    publish("calibration-side-by-side", settings, found | {"peak_rss_bytes": peak_rss_bytes()}, keep=options.keep)
+    if options.worker:
+        print(json.dumps(_worker(options.worker[0], Path(options.worker[1]))))
+        return
+    every = [*_EVERY, *(_FULL if options.full else ())]
+    settings = {"group_size": GROUP_SIZE, "linears": options.linears} | {
+        name: metadata.version(name) for name in ("nvidia-modelopt", "llmcompressor")
+    }
+    kept = kept_today(NAME, settings) if options.keep else {}
+    named = {name.replace(" ", "-") for name in options.methods or ()}
+    methods = [method for method in every if (method.replace(" ", "-") in named if named else method not in kept)]
+    found: dict[str, Any] = dict(kept)
+    with tempfile.TemporaryDirectory() as name, open_checkpoint("reference") as source, torch.no_grad():
+        record_cases(source, Path(name), options.linears)
+        for method in methods:
+            command = [sys.executable, "-m", "benchmarks.calibration_side_by_side", "--worker", method, name]
+            finished = subprocess.run(command, capture_output=True, text=True)
+            assert finished.returncode == 0, finished.stderr
+            found[method] = json.loads(finished.stdout.splitlines()[-1])
+            print(method, found[method]["geometric_mean"], found[method]["seconds"], file=sys.stderr, flush=True)
+    publish(NAME, settings, {method: found[method] for method in every if method in found}, keep=options.keep)
+
+
+def record_cases(source: Checkpoint, directory: Path, count: int) -> None:
+    """Write each linear's weight and inputs, by sample, and which samples are held out."""
+    config = source.config
+    examples = list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
+    samples = SampleBuilder(source, max_context=2048).build(examples)
+    told: dict[str, Any] = {"cases": [], "held_out": [sample.held_out for sample in samples]}
+    for place, (name, linear, rows) in enumerate(recorded_inputs(source, samples)[:count]):
+        tensors = {f"rows.{number}": x.contiguous() for number, x in enumerate(rows)}
+        save_file(tensors | {"weight": read_tensor(source, name)}, directory / f"{place}.safetensors")
+        told["cases"].append({"name": name, "linear": linear})
+    searched = {str(number): roles.searched for number, roles in enumerate(row_roles(samples))}
+    save_file(searched, directory / "searched.safetensors")
+    (directory / "cases.json").write_text(json.dumps(told))
 
 
 def recorded_inputs(source: Checkpoint, samples: list[Sample]) -> list[tuple[str, Linear, list[Tensor]]]:
@@ -96,53 +121,113 @@ def recorded_inputs(source: Checkpoint, samples: list[Sample]) -> list[tuple[str
     return cases
 
 
-def ours(
-    source: Checkpoint, samples: list[Sample], linear: Linear, weight: Tensor, rows: list[Tensor]
-) -> dict[str, tuple[float, float]]:
-    """Error and seconds by method."""
-    outcome = {}
-    pool = Folding(config=source.config).pool(linear)
-    for method in METHODS:
-        settings = Settings(methods=(method,), group_size=GROUP_SIZE)
+@torch.no_grad()
+def _worker(method: str, directory: Path) -> dict[str, Any]:
+    told = json.loads((directory / "cases.json").read_bytes())
+    searched = load_file(directory / "searched.safetensors")
+    errors, seconds = {}, 0.0
+    quantise = _quantiser(method)
+    for place, case in enumerate(told["cases"]):
+        tensors = load_file(directory / f"{place}.safetensors")
+        held = torch.cat([tensors[f"rows.{number}"] for number, one in enumerate(told["held_out"]) if one])
+        fitted = [
+            (tensors[f"rows.{number}"], searched[str(number)]) for number, one in enumerate(told["held_out"]) if not one
+        ]
         begun = time.perf_counter()
-        inputs = InputStatistics(
-            told=linear, columns=weight.shape[1], group_size=GROUP_SIZE, with_gram=settings.needs_gram
-        )
-        for sample, roles, x in zip(samples, row_roles(samples), rows, strict=True):
-            alike = torch.full((sample.rows,), float(not sample.held_out))
-            held = torch.arange(sample.rows if sample.held_out else 0)
-            inputs.add(x, RowRoles(weights=alike, searched=roles.searched, held=held), sample=sample.name)
-        error = choose_codes(weight, inputs, settings, pool).errors[method]
-        outcome[f"phiedge {method}"] = error, time.perf_counter() - begun
-    return outcome
+        model = quantise(tensors["weight"], case["linear"], fitted)
+        seconds += time.perf_counter() - begun
+        wanted = held @ tensors["weight"].T
+        name = case["name"].removeprefix("model.layers.").removesuffix(".weight")
+        errors[name] = float((model(held) - wanted).square().sum() / wanted.square().sum())
+    mean = math.exp(sum(math.log(error) for error in errors.values()) / len(errors))
+    return {
+        "errors": errors,
+        "seconds": round(seconds, 2),
+        "geometric_mean": float(f"{mean:.4g}"),
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
 
 
-def theirs(
-    peers: dict[str, Any], samples: list[Sample], weight: Tensor, rows: list[Tensor]
-) -> dict[str, tuple[float, float]]:
-    """The same of ModelOpt."""
-    calibration = [x for sample, x in zip(samples, rows, strict=True) if not sample.held_out]
-    held = torch.cat([x for sample, x in zip(samples, rows, strict=True) if sample.held_out])
-    wanted = held @ weight.T
-    outcome = {}
-    for method, algorithm in peers.items():
-        config = copy.deepcopy(mtq.INT4_AWQ_CFG)
+Multiply = Callable[[Tensor], Tensor]
+Quantise = Callable[[Tensor, Linear, list[tuple[Tensor, Tensor]]], Multiply]
+
+
+def _quantiser(method: str) -> Quantise:
+    if method == "phiedge float8":
+        return _our_float8
+    if method == "modelopt float8":
+        return lambda weight, linear, rows: _modelopt(weight, rows, "FP8_DEFAULT_CFG", None)
+    if method == "llm-compressor gptq":
+        return _llm_compressor
+    if method.startswith("phiedge "):
+        return lambda weight, linear, rows: _ours(method.removeprefix("phiedge "), weight, linear, rows)
+    algorithm = (_MODELOPT | _FULL)[method]
+    return lambda weight, linear, rows: _modelopt(weight, rows, "INT4_AWQ_CFG", algorithm)
+
+
+def _ours(method: Any, weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
+    settings = Settings(methods=(method,), group_size=GROUP_SIZE)
+    inputs = InputStatistics(told=linear, columns=weight.shape[1], group_size=GROUP_SIZE, with_gram=settings.needs_gram)
+    none = torch.arange(0)
+    for number, (x, searched) in enumerate(rows):
+        # Some rows must be held to be judged by, as the method is fixed, any do.
+        held = torch.arange(1) if number == 0 else none
+        inputs.add(x, RowRoles(weights=torch.ones(len(x)), searched=searched, held=held), sample=str(number))
+    with open_checkpoint("reference") as source:
+        pool = Folding(config=source.config).pool(linear)
+    codes = choose_codes(weight, inputs, settings, pool)
+    effective = codes.quantised.dequantise().div_(codes.smoothing.factors)
+    return lambda x: x @ effective.T
+
+
+def _our_float8(weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
+    largest = max(float(x.abs().max()) for x, _ in rows)
+    scale = static_scale(torch.cat([x[searched].flatten() for x, searched in rows]), largest, "float8").scale
+    effective = rounded(weight, row_scales(weight), "float8")
+    return lambda x: rounded(x, scale, "float8") @ effective.T
+
+
+def _modelopt(weight: Tensor, rows: list[tuple[Tensor, Tensor]], name: str, algorithm: Any) -> Multiply:
+    import modelopt.torch.quantization as mtq
+
+    config = copy.deepcopy(getattr(mtq, name))
+    if algorithm is not None:
         config["algorithm"] = algorithm
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        linear.weight.copy_(weight)
-        begun = time.perf_counter()
-        model = mtq.quantize(nn.Sequential(linear), config, forward_loop=_through(calibration))
-        seconds = time.perf_counter() - begun
-        outcome[method] = float((model(held) - wanted).square().sum() / wanted.square().sum()), seconds
-    return outcome
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    linear.weight.copy_(weight)
 
-
-def _through(rows: list[Tensor]) -> Callable[[nn.Module], None]:
     def forward(model: nn.Module) -> None:
-        for x in rows:
+        for x, _ in rows:
             model(x)
 
-    return forward
+    model: Multiply = mtq.quantize(nn.Sequential(linear), config, forward_loop=forward)
+    return model
+
+
+def _llm_compressor(weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
+    """Its GPTQ as its modifier calls it, with the scales of its observer and the blocks and damping of its defaults."""
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.utils import calculate_qparams
+    from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
+    from llmcompressor.modifiers.gptq.helpers import accumulate_hessian, make_empty_hessian
+
+    module = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    module.weight.copy_(weight)
+    hessian, count = make_empty_hessian(module, device=weight.device), torch.zeros(())
+    for x, _ in rows:
+        hessian, count = accumulate_hessian(x, module, hessian, count)
+    form = QuantizationArgs(num_bits=4, symmetric=True, strategy="group", group_size=GROUP_SIZE, actorder=None)
+    groups = weight.view(len(weight), -1, GROUP_SIZE)
+    scales, zeros = calculate_qparams(groups.amin(-1), groups.amax(-1), form)
+    quantised, _, _ = quantize_weight(
+        weights=weight[None].clone(),
+        hessians=(hessian / count)[None],
+        scale=scales[None],
+        zero_point=zeros[None],
+        global_scale=None,
+        quant_args=form,
+    )
+    return lambda x: x @ quantised[0].T
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _ROWS = (
     ("int4, clipped", "int4", "builtin", "rtn"),
     ("int4, AWQ", "int4", "builtin", "awq"),
     ("int4, GPTQ", "int4", "builtin", "gptq"),
+    ("int4, AWQ then GPTQ", "int4", "builtin", "awq+gptq"),
     ("int4, best of all", "int4", "builtin", "auto"),
 )
 
@@ -36,7 +37,7 @@ _ROWS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what calibration gains on the reference model.")
     parser.add_argument("--per-task", type=int, default=100, help="questions of each of the six tasks")
-    parser.add_argument("--compared", type=int, default=10, help="of those, how many are compared with fp32")
+    parser.add_argument("--compared", type=int, default=50, help="of those, how many are compared with fp32")
     parser.add_argument("--target", default="cpu")
     add_options(parser)
     options = parser.parse_args()

@@ -290,10 +290,29 @@ def _calibration(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Row
 
 
 def _calibration_side_by_side(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
-    rows: Rows = [("method", "error, geometric mean", "seconds for all linears")]
+    rows: Rows = [("method", "error, geometric mean", "seconds for all linears", "peak resident memory, MB")]
     for method, told in results.items():
         if method != "peak_rss_bytes":
-            rows.append((method, f"{told['geometric_mean']:.5f}", f"{told['seconds']:.1f}"))
+            peak = f"{told['peak_rss_bytes'] / 1e6:.0f}" if "peak_rss_bytes" in told else ""
+            rows.append((method, f"{told['geometric_mean']:.5f}", f"{told['seconds']:.1f}", peak))
+    return rows
+
+
+def _mixed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    rows: Rows = [
+        ("decoder's linears, MB", "of them wider", "KL from fp32, answers", "same next token, %", "KL, predicted, text")
+    ]
+    for told in results["sizes"]:
+        beside = told["beside fp32"]
+        rows.append(
+            (
+                f"{told['linears_bytes'] / 1e6:.3f}",
+                str(told["wider"]),
+                f"{beside['kl_mean']:.5f}",
+                f"{100 * beside['top1_agreement']:.1f}",
+                f"{told['kl_of_curve']:.4f}",
+            )
+        )
     return rows
 
 
@@ -302,6 +321,11 @@ def _calibrate_layer(results: Mapping[str, Any], settings: Mapping[str, Any]) ->
     for linear in results["linears"]:
         rows += [(linear["linear"], method, f"{error:.5f}") for method, error in linear["errors"].items()]
     rows.append(("the layer", f"{settings['samples']} samples of {settings['rows']} rows", f"{results['seconds']} s"))
+    if "seconds_at_128x512" in results:
+        measured = settings["samples"] * settings["rows"] == 128 * 512
+        told = f"40 layers, 128 samples of 512 rows: {'measured for one' if measured else 'projected'}"
+        rows.append(("", told, f"{results['hours_for_40_layers_at_128x512']} h"))
+        rows += [("", f"{name} loses less than rtn", f"{x:.1f} times") for name, x in results["beside_rtn"].items()]
     return [*rows, ("", "peak resident memory", f"{results['peak_rss_gib']:.2f} GiB")]
 
 
@@ -405,6 +429,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "calibrate-layer-rtn": _calibrate_layer,
     "calibrate-layer-awq": _calibrate_layer,
     "calibrate-layer-gptq": _calibrate_layer,
+    "calibrate-layer-auto": _calibrate_layer,
+    "reference-mixed-cpu": _mixed,
     "reference-eight-bits": _eight_bits,
     "reference-kv-cache": reference_kv_cache,
     "kv-cache": kv_cache,

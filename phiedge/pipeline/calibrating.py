@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.devices import Device, catalogue
 from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError
-from phiedge.exporters.precision import PrecisionPlan
+from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import TOWER_PREFIX
@@ -209,6 +209,8 @@ def calibrate_for_export(
 ) -> Calibrated:
     """Calibrate the decoder's linears for `plan`. Raises `InputError` for examples that cannot be used."""
     config = source.config
+    if plan.group_size is not None:
+        _check_groups(config.linear_widths, plan.group_size)
     examples = (
         list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
         if calibration == BUILTIN
@@ -242,6 +244,18 @@ def _settings(plan: PrecisionPlan, method: str) -> Settings | Float8Settings:
     return Settings(
         methods=CHOICES[method], group_size=plan.group_size, bits=plan.decoder_bits, head_bits=plan.lm_head_bits
     )
+
+
+def _check_groups(widths: Collection[int], group_size: int) -> None:
+    """Refuse at once what would be refused when the first linear of that width is reached."""
+    ragged = sorted({width for width in widths if width % group_size})
+    if ragged:
+        fitting = [str(size) for size in GROUP_SIZES if all(width % size == 0 for width in widths)]
+        told = ", ".join(map(str, ragged))
+        raise ExportError(
+            f"the decoder has linears with K = {told}, which groups of {group_size} weights do not fill",
+            remedy="use --precision fp16" + (f", or a target with groups of {' or '.join(fitting)}" if fitting else ""),
+        )
 
 
 def _told(layer: LayerReport) -> dict[str, Any]:

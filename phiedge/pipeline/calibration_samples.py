@@ -19,6 +19,7 @@ from phiedge.runtime.images import ImageSource, load_images
 from phiedge.runtime.merge import PictureRows, RowPlan, TextRows, plan_rows
 from phiedge.runtime.positions import PositionTable
 from phiedge.runtime.preprocess import PatchBudget, Patchifier, fit_picture
+from phiedge.runtime.preprocess import Picture as FittedPicture
 from phiedge.runtime.prompt import Prompt, PromptBuilder, ThinkMode
 from phiedge.runtime.tokens import Tokenizer
 
@@ -87,16 +88,14 @@ class SampleBuilder:
         tokens, kinds = _rows(plan)
         if thought:
             kinds[plan.length - len(reply) : plan.length - len(reply) + thought] = Kind.THINKING
-        digest = hashlib.sha256()
-        for picture in pictures:
-            digest.update(repr(picture.pixels.shape).encode() + picture.pixels.tobytes())
+        digest = _digest(pictures)
         return Sample(
             name=example.told,
             tokens=tokens,
             kinds=kinds,
             held_out=is_held_out(place),
-            digest=digest.hexdigest(),
-            load=partial(self._load, example.images, plan),
+            digest=digest,
+            load=partial(self._load, example, plan, digest),
         )
 
     def _reply(self, example: Example, think: ThinkMode) -> tuple[tuple[int, ...], int]:
@@ -108,8 +107,16 @@ class SampleBuilder:
         mark = tokenizer.nothink_text if think == "auto" else ""
         return tuple(thought + tokenizer.encode(f"{mark}{example.answer}{tokenizer.eos_text}")), len(thought)
 
-    def _load(self, images: Sequence[ImageSource], plan: RowPlan) -> list[Picture]:
-        pictures = [fit_picture(pixels, self._budget) for pixels in load_images(images)]
+    def _load(self, example: Example, plan: RowPlan, digest: str) -> list[Picture]:
+        try:
+            pictures = [fit_picture(pixels, self._budget) for pixels in load_images(example.images)]
+        except InputError as error:
+            raise InputError(f"{example.told}: {error.message}", remedy=error.remedy) from error
+        if _digest(pictures) != digest:
+            raise InputError(
+                f"{example.told}: its pictures are not those that were there when calibration began",
+                remedy="leave the files alone meanwhile, and export again",
+            )
         loaded = []
         for part in plan.rows:
             if isinstance(part, PictureRows):
@@ -119,6 +126,13 @@ class SampleBuilder:
                 positions = np.array(self._positions.embed(picture.grid), np.float32)
                 loaded.append(Picture(patches=patches, positions=positions, first_row=part.start))
         return loaded
+
+
+def _digest(pictures: Sequence[FittedPicture]) -> str:
+    digest = hashlib.sha256()
+    for picture in pictures:
+        digest.update(repr(picture.pixels.shape).encode() + picture.pixels.tobytes())
+    return digest.hexdigest()
 
 
 def _rows(

@@ -1,8 +1,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
-from phiedge.calibration.sensitivity import LinearSizes, choose_wider, judging_samples
+from phiedge.calibration.divergence import Divergence
+from phiedge.calibration.partial_models import PartialModels
+from phiedge.calibration.sensitivity import LinearSizes, choose_wider, judging_samples, measure_sensitivity
 from phiedge.exporters.checkpoint import open_checkpoint
 from phiedge.exporters.precision import INT4, for_tensorrt
 
@@ -53,3 +56,29 @@ def test_held_out_samples_with_most_text_judge(picture_sample) -> None:
     ]
     assert [sample.name for sample in judging_samples(samples, 1000)] == ["more text", "text"]
     assert [sample.name for sample in judging_samples(samples, 10)] == ["text"], "at least one has to"
+
+
+def test_what_was_measured_before_a_kill_is_not_measured_again(
+    tiny_checkpoint, text_samples, tmp_path, monkeypatch
+) -> None:
+    measured: list[int] = []
+
+    def divergences(self, samples, choices):
+        measured.append(len(choices))
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return [Divergence(rows=1, kl_mean=0.1 * (place + 1), top1_agreement=0.9) for place in range(len(choices))]
+
+    monkeypatch.setattr(PartialModels, "divergences", divergences)
+    with open_checkpoint(tiny_checkpoint) as checkpoint:
+        sizes = LinearSizes.of(checkpoint.config, replace(INT4, group_size=32))
+        models = PartialModels(
+            source=checkpoint, artefacts=lambda layer: pytest.fail("read"), compute=torch.float32, directory=tmp_path
+        )
+        with pytest.raises(KeyboardInterrupt):
+            measure_sensitivity(models, text_samples(), sizes, "key")
+        found = measure_sensitivity(models, text_samples(), sizes, "key")
+        assert measured[0] == len(found.linears) == 8
+        assert measured[1:] == [measured[1]] * 2, "the curve alone was measured again"
+        measure_sensitivity(models, text_samples(), sizes, "another key")
+    assert measured[3] == 8

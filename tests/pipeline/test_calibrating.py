@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fake_checkpoints import FakeDims, write_checkpoint
 from phiedge.bundle import Bundle
 from phiedge.calibration.decoder_layer import linear_name
-from phiedge.errors import InputError, UsageError
+from phiedge.errors import ExportError, InputError, UsageError
 from phiedge.pipeline import export
 from phiedge.pipeline.calibrating import calibration_directory
 
@@ -102,3 +103,11 @@ def test_too_little_data_leaves_nothing(tiny_checkpoint, tmp_path) -> None:
         export(str(tiny_checkpoint), target="cpu", calibration=str(path), output=tmp_path / "bundle")
     assert [entry.name for entry in tmp_path.iterdir()] == ["few.jsonl"]
     assert not calibration_directory(tmp_path / "bundle").exists()
+
+
+def test_groups_that_do_not_fill_a_linear_are_refused_before_anything_runs(tmp_path, text_examples) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", FakeDims(intermediate_size=80))
+    with pytest.raises(ExportError, match="linears with K = 80, which groups of 32 weights do not fill") as refused:
+        export(str(checkpoint), target="cpu", calibration=str(text_examples), output=tmp_path / "b", max_context=1024)
+    assert "fp16" in str(refused.value.remedy)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]

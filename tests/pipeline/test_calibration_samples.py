@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from phiedge.calibration.samples import VISUAL, Kind
 from phiedge.errors import InputError
@@ -79,3 +80,28 @@ def test_a_picture_that_cannot_be_read_is_refused_by_name(builder, tmp_path) -> 
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="line 4: .*bad.png is not a picture"):
         builder.build([Example(told="line 4", prompt="What?", images=(tmp_path / "bad.png",))])
+
+
+def test_a_picture_that_is_gone_or_another_by_then_is_told_with_its_example(builder, tmp_path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(PICTURE).save(path)
+    (sample,) = builder.build([Example(told="line 5", prompt="What?", images=(path,))])
+    assert len(sample.load()) == 1
+    Image.fromarray(PICTURE + np.uint8(9)).save(path)
+    with pytest.raises(InputError, match="line 5: its pictures are not those"):
+        sample.load()
+    path.unlink()
+    with pytest.raises(InputError, match=r"line 5: .* there is no file"):
+        sample.load()
+
+
+@pytest.mark.parametrize(("prompt", "pictures"), [("<image> What?", 0), ("<image> and <image>?", 1), ("<image>?", 2)])
+def test_pictures_that_do_not_match_the_prompt_are_refused_by_name(builder, prompt, pictures) -> None:
+    with pytest.raises(InputError, match=rf"line 3: the prompt has \d <image> placeholders?, {pictures} image"):
+        builder.build([Example(told="line 3", prompt=prompt, images=(PICTURE,) * pictures)])
+
+
+def test_pictures_that_do_not_fit_the_context_are_refused_by_name(builder) -> None:
+    large = np.zeros((2000, 2000, 3), np.uint8)
+    with pytest.raises(InputError, match="line 7: the prompt has .* visual tokens"):
+        builder.build([Example(told="line 7", prompt="What?", images=(large,) * 4)])
