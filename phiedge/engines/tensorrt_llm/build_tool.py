@@ -59,6 +59,7 @@ def run_build(tool: Path, request: BuildRequest, *, facts: ModelFacts, progress:
     if code != 0:
         raise ended_wrong(tool.name, code, last, log)
     verify_engine(request, facts, log)
+    log.unlink()  # it is kept for what went wrong
 
 
 def run_logged(words: Sequence[str], log: Path, *, progress: Progress, task: str) -> tuple[int, list[str]]:

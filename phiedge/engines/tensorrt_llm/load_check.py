@@ -31,6 +31,7 @@ def check_loads(checkpoint: Path, log: Path, *, python: str = sys.executable, pr
         ) from error
     if len(tokens) != 1:
         raise DeviceError(f"TensorRT-LLM computed {len(tokens)} tokens, 1 was asked for", remedy=f"its log is {log}")
+    log.unlink()
     return version
 
 
