@@ -135,7 +135,7 @@ def main() -> None:
         return
     fit = profile(bundle, options.profile) if options.profile else None
     measured = bench(bundle, options.name, options.seconds)
-    rows = compare(bundle, measured)
+    rows = [row for row in compare(bundle, measured) if row["what"] != "picture" or PICTURES[options.name] != "none"]
     settings: dict[str, object] = {"contexts": CONTEXTS, "prompts": PROMPTS, "pictures": PICTURES}
     found = {
         "rates": measured["rates"],
