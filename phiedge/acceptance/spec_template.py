@@ -1,4 +1,16 @@
-"""The commented spec that `phiedge accept --init` prints: it can be run as it stands, and is meant to be changed."""
+"""The commented spec that `phiedge accept --init` prints: it can be run as it stands, and is meant to be changed.
+
+For a target, its limits are what is planned there and a quarter more, and its environment is what its sensors tell.
+"""
+
+import re
+
+from phiedge.devices import Device
+
+PROMPT_TOKENS, ANSWER_TOKENS = 460, 16  # of the template's request, with the publisher's own chat template
+_ROOM = 1.25
+_JETSON = ("power_mode", "clock_shift_max", "celsius_max", "over_current_events_max")
+_CARD = ("clock_shift_max", "celsius_max", "throttled_samples_max")
 
 TEMPLATE = """\
 # What must this bundle keep, on this machine? Run it with: phiedge accept BUNDLE accept.toml
@@ -89,3 +101,21 @@ cpu_threads = 0
 memory_threads = 0               # these copy memory
 # memory_gbps = 4                # together, read and written; not reached is INVALID
 """
+
+
+def template_for(device: Device, *, first_token_ms: float, total_ms: float) -> str:
+    """The spec for a device, where its first token and its whole answer are planned to take so long."""
+    limits = {"2000": _rounded(_ROOM * first_token_ms), "5000": _rounded(_ROOM * total_ms)}
+    text = TEMPLATE.replace("on this machine?", f"on {device.title}?", 1)
+    for old, new in limits.items():
+        text = text.replace(f"limit_ms = {old}\n", f"limit_ms = {new}{' ' * 12}# {_ROOM:g} times what is planned\n", 1)
+    if device.power_modes is not None:
+        text = text.replace('power_mode = "MAXN"', f'power_mode = "{device.power_modes.value[0]}"')
+    for key in _JETSON if device.power_modes is not None else _CARD:
+        text = re.sub(rf"^# ({key} = )", r"\1", text, count=1, flags=re.MULTILINE)
+    return text
+
+
+def _rounded(ms: float) -> int:
+    """Two figures are enough for a start, and never none."""
+    return max(1, int(float(f"{ms:.2g}")))

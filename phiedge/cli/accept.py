@@ -14,6 +14,7 @@ from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BackendOption, ContextOption, JsonOption, ThreadsOption
 from phiedge.cli.verbs import verb_app
+from phiedge.devices import find
 from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def accept(
     init: Annotated[
         bool, typer.Option("--init", help="Print a commented spec to begin with, and nothing else.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="DEVICE",
+            help="With --init: for this device, as `phiedge devices list` names it.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(
@@ -93,10 +104,10 @@ def accept(
 
     \b
     Examples:
-      phiedge accept --init > accept.toml
+      phiedge accept --init -t orin > accept.toml
       phiedge accept bundle accept.toml --html report.html
       phiedge accept bundle accept.toml --junit accept.xml --json
-      phiedge accept --check accept.evidence.json
+      phiedge accept --check accept.evidence.json --html report.html
       phiedge accept --new-key team.key
       phiedge accept bundle accept.toml --sign team.key
       phiedge accept --check accept.evidence.json --public-key team.key.pub
@@ -106,13 +117,14 @@ def accept(
         return
     if public_key is not None and check is None:
         raise UsageError("--public-key checks evidence", remedy="name it: --check accept.evidence.json")
+    if target is not None and not init:
+        raise UsageError("--target belongs to --init", remedy="what is tested is the machine at hand")
     if init:
-        from phiedge.acceptance.spec_template import TEMPLATE
-
-        print(TEMPLATE, end="")
+        print(_template(target), end="")
         return
+    reports = {kind: check_writable(path) for kind, path in (("junit", junit), ("html", html)) if path is not None}
     if check is not None:
-        _check(check, public_key, as_json=as_json)
+        _check(check, public_key, reports, as_json=as_json)
         return
     if bundle is None or spec is None:
         raise UsageError("a bundle and a spec are needed", remedy="`phiedge accept --init > accept.toml` writes a spec")
@@ -120,7 +132,6 @@ def accept(
         from phiedge.acceptance.spec_reading import read_spec
     read = read_spec(spec)
     destination = check_writable(evidence if evidence is not None else spec.with_suffix(".evidence.json"))
-    reports = {kind: check_writable(path) for kind, path in (("junit", junit), ("html", html)) if path is not None}
     if sign is not None:
         from phiedge.acceptance.signing import check_private_key
 
@@ -165,7 +176,7 @@ def _measure(
 
 def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) -> Path:
     """Write everything; gives where the evidence is. What was measured for hours is not lost to a full disk."""
-    from phiedge.acceptance.evidence import write_evidence, write_whole
+    from phiedge.acceptance.evidence import write_evidence
 
     try:
         write_evidence(record, destination)
@@ -174,6 +185,13 @@ def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) 
         write_evidence(record, refuge)
         print(f"note: {destination} cannot be written ({error.strerror}): it is {refuge}", file=sys.stderr)
         destination = refuge
+    _write_reports(record, reports)
+    return destination
+
+
+def _write_reports(record: dict[str, Any], reports: dict[str, Path]) -> None:
+    from phiedge.acceptance.evidence import write_whole
+
     if "junit" in reports:
         from phiedge.acceptance.junit import junit
 
@@ -182,10 +200,23 @@ def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) 
         from phiedge.acceptance.html_report import html_report
 
         write_whole(html_report(record), reports["html"])
-    return destination
 
 
-def _check(path: Path, public_key: Path | None, *, as_json: bool) -> None:
+def _template(target: str | None) -> str:
+    """The spec to begin with; for a device of the catalogue, with what is planned there."""
+    from phiedge.acceptance.spec_template import ANSWER_TOKENS, PROMPT_TOKENS, TEMPLATE, template_for
+
+    device = None if target is None else find(target)
+    if device is None or device.sm is None:
+        return TEMPLATE
+    from phiedge.cli.plan import Planner, plan_task
+
+    task = plan_task(None, ["none"], PROMPT_TOKENS, ANSWER_TOKENS, None, None)
+    time = Planner(task, None, "auto").plan(device).time
+    return template_for(device, first_token_ms=time.first_token.planned_ms, total_ms=time.total.planned_ms)
+
+
+def _check(path: Path, public_key: Path | None, reports: dict[str, Path], *, as_json: bool) -> None:
     from phiedge.acceptance.evidence import read_evidence
 
     record = read_evidence(path)
@@ -193,6 +224,7 @@ def _check(path: Path, public_key: Path | None, *, as_json: bool) -> None:
         from phiedge.acceptance.signing import check_signature
 
         check_signature(record, public_key)
+    _write_reports(record, reports)
     _tell(record, path, checked=public_key is not None, as_json=as_json)
 
 

@@ -140,7 +140,7 @@ def plan(
         raise UsageError("a bundle has its cache already", remedy="leave out --kv-cache, or --bundle")
     if kv_cache not in (None, *_CACHES):
         raise UsageError(f"there is no cache {kv_cache!r}", remedy=f"--kv-cache {' or '.join(_CACHES)}")
-    task = _task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
+    task = plan_task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
     planner = Planner(task, opened, precision or "auto", cache=_CACHES[kv_cache or "float"])
     foreseen = [] if opened is None else _foreseen(opened, task, images, device)
     plans = [planner.plan(device)] if device is not None else planner.plan_all()
@@ -232,7 +232,7 @@ def _precision(name: str, device: Device) -> Precision:
     return chosen.record(embed_tokens="bfloat16")
 
 
-def _task(
+def plan_task(
     opened: Bundle | None,
     images: list[str] | None,
     prompt_tokens: int,
@@ -240,6 +240,7 @@ def _task(
     max_context: int | None,
     deadline_ms: float | None,
 ) -> Task:
+    """What the options of a plan mean, for the model of `opened` or the published one."""
     for option, value in (("--prompt-tokens", prompt_tokens), ("--answer-tokens", answer_tokens)):
         if not 1 <= value <= _MOST_TOKENS:
             raise UsageError(f"{option} must be from 1 to {_MOST_TOKENS}, not {value}")

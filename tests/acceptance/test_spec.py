@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from phiedge.acceptance.spec_reading import parse_spec, read_spec, tomllib
-from phiedge.acceptance.spec_template import TEMPLATE
+from phiedge.acceptance.spec_template import TEMPLATE, template_for
+from phiedge.devices import find
 from phiedge.errors import UsageError
 
 WORKLOAD = {"name": "tick", "prompt": "Hi", "arrival": {"kind": "periodic", "period_ms": 500}}
@@ -115,3 +116,18 @@ def test_a_file_that_is_no_spec_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff = 1")
     with pytest.raises(UsageError, match="not TOML"):
         read_spec(path)
+
+
+@pytest.mark.parametrize("name", ["agx-orin-64", "orin-nx-16", "thor-t5000", "rtx-4090", "dgx-spark"])
+def test_a_template_for_a_device_asks_what_its_sensors_tell(name: str) -> None:
+    text = template_for(find(name), first_token_ms=1234.0, total_ms=4321.0)
+    spec = parse_spec(tomllib.loads(text))
+    assert [budget.limit_ms for budget in spec.budgets] == [1500.0, 5400.0]
+    wanted = spec.preconditions
+    assert wanted.clock_shift_max == 0.03
+    if name in ("agx-orin-64", "orin-nx-16"):
+        assert wanted.power_mode == {"agx-orin-64": "MAXN", "orin-nx-16": "MAXN_SUPER"}[name]
+        assert wanted.over_current_events_max == 0
+    if name == "rtx-4090":
+        assert (wanted.power_mode, wanted.throttled_samples_max) == (None, 0)
+    assert wanted.gpu_mhz_min is None

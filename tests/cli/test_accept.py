@@ -31,6 +31,12 @@ def spec(directory: Path, text: str = EASY) -> Path:
 
 def test_init_prints_a_spec_and_nothing_else(capsys: Capture) -> None:
     assert tell(capsys, "accept", "--init").out == TEMPLATE
+    assert tell(capsys, "accept", "--init", "-t", "cpu").out == TEMPLATE
+    board = tell(capsys, "accept", "--init", "-t", "orin").out
+    assert "on Jetson AGX Orin 64 GB?" in board
+    assert "1.25 times what is planned" in board
+    assert "no device is called" in assert_refused(capsys, "accept", "--init", "-t", "orrin", code=2)
+    assert "belongs to --init" in assert_refused(capsys, "accept", "-t", "orin", code=2)
 
 
 def test_a_budget_that_is_kept_passes_and_leaves_evidence(capsys: Capture, tiny_bundle: Bundle, tmp_path: Path) -> None:
@@ -40,7 +46,10 @@ def test_a_budget_that_is_kept_passes_and_leaves_evidence(capsys: Capture, tiny_
     assert told.out.startswith("PASS\n")
     assert Xml.parse(tmp_path / "r.xml").getroot().get("failures") == "0"
     assert "<h1" in (tmp_path / "r.html").read_text(encoding="utf-8")
-    checked = tell(capsys, "accept", "--check", tmp_path / "accept.evidence.json", "--json")
+    before = (tmp_path / "r.html").read_text(encoding="utf-8")
+    again = ["--html", tmp_path / "again.html"]
+    checked = tell(capsys, "accept", "--check", tmp_path / "accept.evidence.json", *again, "--json")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == before
     assert checked.code == 0
     assert checked.json["verdict"] == "PASS"
 
