@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from phiedge.calibration.eight_bits import rounded
 from phiedge.calibration.kv_scales import CacheStatistics, LayerCacheScales, graph_scales
 from phiedge.calibration.statistics import RowRoles
 from phiedge.errors import ExportError
+from phiedge.exporters.attention_op import rotate_half_split
 
 KV, ROWS, D = 2, 96, 8
 
@@ -99,3 +101,18 @@ def test_scales_come_back_from_json_as_they_were() -> None:
     again = LayerCacheScales.from_json(json.loads(json.dumps(found.to_json())))
     assert again.to_json() == found.to_json()
     assert graph_scales((again,)).digest() == graph_scales((found,)).digest()
+
+
+def test_scales_found_at_the_beginning_of_a_context_hold_at_its_end() -> None:
+    angles = torch.tensor([0.9, 0.3, 1e-3, 1e-4])  # a position; the slow ones hardly turn while anything is seen
+
+    def keys(first: int) -> torch.Tensor:
+        turned = torch.arange(first, first + ROWS)[:, None] * angles
+        plain = random_sides()[0] * torch.tensor([1, 1, 20, 20, 1, 1, 1, 1])
+        return rotate_half_split(plain, turned.cos(), turned.sin())
+
+    scales = torch.from_numpy(scales_of(keys(0), random_sides()[1]).key.channels).view(KV, 1, D)
+    for first in (0, 1_500, 15_000):  # the third pair has then turned by 90 degrees, the fourth by as much
+        key = keys(first)
+        error = float((rounded(key, scales, "int8") - key).square().sum() / key.square().sum())
+        assert error < 1e-4, first
