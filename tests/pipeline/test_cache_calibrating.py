@@ -18,6 +18,7 @@ from phiedge.exporters.precision import FP16, INT4
 from phiedge.pipeline import export
 from phiedge.pipeline.cache_calibrating import check_kv_cache, scales_directory, scales_for_export
 from phiedge.pipeline.contents import dialects_for
+from phiedge.pipeline.report_page import report_page
 from phiedge.runtime.session import Session
 
 
@@ -56,6 +57,14 @@ def test_scales_of_channels_lose_no_more_than_one_scale(exported: Bundle) -> Non
     for layer in read_report(exported)["kv_cache"]["layers"]:
         for side in ("key", "value"):
             assert layer[side]["int8"]["channel_error"] < layer[side]["int8"]["errors"]["max"]
+
+
+def test_the_page_of_the_report_has_a_row_for_keys_and_values_of_each_layer(exported: Bundle) -> None:
+    page = report_page(read_report(exported), model="tiny", target="cpu")
+    assert "They are kept as int8. Scales for either format were found on 8 examples (examples.jsonl" in page
+    layers = exported.manifest.facts.num_layers
+    for side in ("keys", "values"):
+        assert page.count(f"<td>{side}</td>") == layers
 
 
 def test_a_session_opens_it_and_goes_back_to_what_was_committed(exported: Bundle) -> None:

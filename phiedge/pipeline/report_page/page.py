@@ -4,6 +4,7 @@ from html import escape
 from typing import Any, TypeAlias
 
 from phiedge.pipeline.report_page.alternatives import alternatives, sensitivity
+from phiedge.pipeline.report_page.cache import keys_and_values
 from phiedge.pipeline.report_page.figures import anything, bar, megabytes, number, percent, table
 from phiedge.pipeline.report_page.layers import along_layers, divergence, errors, outliers
 from phiedge.pipeline.report_page.style import STYLE
@@ -17,6 +18,7 @@ _KNOWN = (
     "totals",
     "tensors",
     "calibration",
+    "kv_cache",
     "sensitivity",
     "mixed",
     "end_to_end",
@@ -50,6 +52,7 @@ def report_page(report: Report, *, model: str, target: str) -> str:
         sensitivity(report),
         alternatives(report),
         outliers(calibration),
+        keys_and_values(report),
         _data(calibration),
         *(_other(key, report[key]) for key in report if key not in _KNOWN and report[key]),
         *(_other(key, part) for key, part in calibration.items() if key not in _KNOWN_OF_CALIBRATION and part),
