@@ -13,10 +13,15 @@ from onnx.reference import ReferenceEvaluator
 from phiedge.bundle import ModelFacts
 from phiedge.calibration.int4 import RoundToNearest
 from phiedge.errors import BundleError
-from phiedge.exporters.graphs import write_graphs
+from phiedge.exporters.dialects.tensorrt import FORMS, to_tensorrt_vision
+from phiedge.exporters.graphs import draft_vision, save_graph
+from phiedge.exporters.node_names import name_nodes
 from phiedge.exporters.packed_vision import contract, write_packed_vision
 from phiedge.exporters.packed_vision.positions import PositionGraph
-from phiedge.exporters.precision import FP16
+from phiedge.exporters.precision import FP16, for_tensorrt
+from phiedge.exporters.tables import positions as positions_of
+from phiedge.exporters.weight_stream import write_weights
+from phiedge.exporters.weights import DataFile
 from phiedge.pipeline.edge_llm.taps import Placement, sample_taps
 from phiedge.pipeline.edge_llm.vision_check import TOLERANCE, encode_packed, packed_inputs
 from phiedge.runtime.positions import PositionTable
@@ -91,18 +96,22 @@ def test_rows_that_belong_to_no_picture_are_finite(positions: ReferenceEvaluator
 def oracle_graph(oracle_checkpoint, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModelFacts]:
     """The oracle's vision graph, packed."""
     path = tmp_path_factory.mktemp("packed")
-    written = write_graphs(
-        oracle_checkpoint,
-        precision=FP16,
-        dialects=("tensorrt",),
-        max_context=64,
-        out_dir=path,
-        quantiser=RoundToNearest(),
-    )
+    plan = for_tensorrt(FP16)
+    draft = draft_vision(oracle_checkpoint.config, plan)
+    to_tensorrt_vision(draft, plan, form=FORMS["tensorrt"])
+    name_nodes(draft.graph)
+    _, table_fill = positions_of(oracle_checkpoint)
+    ranks = {name: rank for rank, name in enumerate(oracle_checkpoint.names())}
+    files = [
+        DataFile.lay_out("vision.data", list(draft.fills.values()), ranks),
+        DataFile.lay_out("table", [table_fill], ranks),
+    ]
+    write_weights(files, oracle_checkpoint, RoundToNearest(), path)
+    save_graph(draft, path / "vision.onnx", files[0].offsets)
     facts = oracle_checkpoint.config.facts()
-    table = np.fromfile(path / written.positions.file, np.float32).reshape(written.positions.shape)
+    table = np.fromfile(path / "table", np.float32).reshape(facts.position_grid**2, facts.vision_hidden_size)
     (path / "visual").mkdir()
-    write_packed_vision(path / written.dialects["tensorrt"].vision, table, facts, path / "visual" / "model.onnx")
+    write_packed_vision(path / "vision.onnx", table, facts, path / "visual" / "model.onnx")
     return path / "visual" / "model.onnx", facts
 
 
