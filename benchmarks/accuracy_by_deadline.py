@@ -1,7 +1,8 @@
 """How often the reference model is right by a deadline: kept by phiedge, and by the means that other runtimes have.
 
     python -m benchmarks.accuracy_by_deadline --bundle BUNDLE [--per-task 40] [--keep]
-    python -m benchmarks.accuracy_by_deadline --plot docs/guides/accuracy-by-deadline.svg
+    python -m benchmarks.accuracy_by_deadline --bundle BUNDLE --law quiet [--per-task 40] [--keep]
+    python -m benchmarks.accuracy_by_deadline --plot docs/guides/accuracy-by-deadline.svg [--law quiet]
 
 Held-out questions, all asked to think first. An answer counts if it is right and was there by the deadline.
 - phiedge: a budget with that deadline that is attempted in any case, in either order of what is given up. Whoever asks
@@ -9,13 +10,17 @@ Held-out questions, all asked to think first. An answer counts if it is right an
 - fixed cap: as many tokens at most as usually fit; what comes late counts as wrong.
 - cut when late: no limit; what of the answer was there at the deadline.
 - answering at once: the model's own mode without thinking, without a limit.
-Deadlines are multiples of what a question takes at the median without any. The second line draws the newest result.
+Deadlines are multiples of what a question takes at the median without any. All ways are asked in turns. With `--law`,
+every run of an engine takes logical time by a law of `deadlines_simulated`, so that the machine does not matter. The
+last line draws the newest result.
 """
 
 import argparse
 import statistics
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +28,8 @@ import numpy as np
 
 import phiedge
 from benchmarks.deadlines import profile_of
+from benchmarks.deadlines_simulated import LAWS, paced
+from benchmarks.deadlines_simulated import profile as simulated_profile
 from benchmarks.record import add_options, latest, publish
 from phiedge.reference.evaluate import held_out
 from phiedge.reference.questions import Question
@@ -31,6 +38,7 @@ from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.prompt import ThinkMode
 from phiedge.runtime.realtime import RealtimePolicy, apply
 
+NAME, SIMULATED = "accuracy-by-deadline", "accuracy-by-deadline-simulated"
 TIMES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 3.0)
 MAX_NEW_TOKENS, WARM = 160, 6
 ANSWER_TOKENS = {"click": 20}  # and 4 for all others
@@ -70,36 +78,23 @@ def main() -> None:
     parser.add_argument("--per-task", type=int, default=40)
     parser.add_argument("--profile-seconds", type=float, default=60.0, help="0 takes the profile in the bundle")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--law", choices=LAWS, help="logical time in place of this machine's")
     parser.add_argument("--plot", type=Path, help="only draw the newest result")
     add_options(parser)
     options = parser.parse_args()
     if options.plot is not None:
-        plot(options.plot)
+        plot(options.plot, NAME if options.law is None else SIMULATED)
         return
     bundle = phiedge.Bundle.open(options.bundle)
-    profile = profile_of(bundle, options)
     cases = [Case(picture=np.asarray(picture), question=question) for picture, question in held_out(options.per_task)]
-    with phiedge.Session.open(bundle, threads=options.threads) as session:
-        apply(RealtimePolicy(freeze_garbage=True))
+    with _opened(bundle, options) as asking:
         for case in cases[:: max(1, len(cases) // WARM)]:
-            whole(session, case, think="on")
-        thought = [whole(session, case, think="on") for case in cases]
-        at_once = [whole(session, case, think="off") for case in cases]
-        typical_ms = statistics.median(told.ms for told in thought)
-        curves: dict[str, list[float]] = {name: [] for name in (*ORDERS, CAP, CUT, AT_ONCE)}
-        for times in TIMES:
-            deadline_ms = times * typical_ms
-            for name, order in ORDERS.items():
-                curves[name].append(_share(kept(session, case, deadline_ms, order) for case in cases))
-            cap = _cap(profile.model, deadline_ms)
-            curves[CAP].append(_share(capped(session, case, deadline_ms, cap) for case in cases))
-            for name, answers in ((CUT, thought), (AT_ONCE, at_once)):
-                right = (case.question.accepts(told.by(deadline_ms)) for case, told in zip(cases, answers, strict=True))
-                curves[name].append(_share(right))
-            print(f"{times} times, {deadline_ms:.1f} ms:", {name: curve[-1] for name, curve in curves.items()})
+            asking.whole(case, think="on")
+        typical_ms = statistics.median(asking.whole(case, think="on").ms for case in cases)
+        curves = _curves(asking, cases, typical_ms)
     publish(
-        "accuracy-by-deadline",
-        {"questions": len(cases), "precision": bundle.manifest.precision.name},
+        NAME if options.law is None else SIMULATED,
+        {"questions": len(cases), "law": options.law or "", "precision": bundle.manifest.precision.name},
         {
             "typical_ms": round(typical_ms, 2),
             "times": list(TIMES),
@@ -110,50 +105,97 @@ def main() -> None:
     )
 
 
-def whole(session: phiedge.Session, case: Case, *, think: ThinkMode) -> Told:
-    """The answer without a limit, as it grows."""
-    begun_ns, text, growth = time.perf_counter_ns(), "", [(0.0, "")]
-    for event in session.stream(case.question.prompt, [case.picture], think=think, max_new_tokens=MAX_NEW_TOKENS):
-        if event.kind == "answer":
-            text += event.text
-        growth.append(((time.perf_counter_ns() - begun_ns) / 1e6, text))
-    return Told(growth=tuple(growth))
+@contextmanager
+def _opened(bundle: phiedge.Bundle, options: argparse.Namespace) -> Iterator["Asking"]:
+    if options.law is None:
+        profile = profile_of(bundle, options)
+        with phiedge.Session.open(bundle, threads=options.threads) as session:
+            apply(RealtimePolicy(freeze_garbage=True))
+            yield Asking(session=session, latency=profile.model, clock_ns=time.perf_counter_ns)
+    else:
+        of_profile, of_requests = LAWS[options.law]
+        latency = simulated_profile(bundle, of_profile())
+        with paced(bundle, latency, of_requests()) as (session, clock):
+            yield Asking(session=session, latency=latency, clock_ns=clock)
 
 
-def kept(session: phiedge.Session, case: Case, deadline_ms: float, order: tuple[Sacrifice, ...]) -> bool:
-    """Whether the answer that phiedge gives by the deadline is right."""
-    budget = phiedge.Budget(
-        deadline_ms=deadline_ms,
-        answer_tokens=ANSWER_TOKENS.get(case.question.task, 4),
-        on_infeasible="attempt",
-        sacrifices=order,
-    )
-    begun_ns = time.perf_counter_ns()
-    result = session.generate(
-        case.question.prompt, [case.picture], think="on", max_new_tokens=MAX_NEW_TOKENS, budget=budget
-    )
-    in_time = (time.perf_counter_ns() - begun_ns) / 1e6 <= deadline_ms
-    return in_time and case.question.accepts(result.answer)
+def _curves(asking: "Asking", cases: list[Case], typical_ms: float) -> dict[str, list[float]]:
+    """By the name of each way: the share that is right and in time, by deadline."""
+    curves: dict[str, list[float]] = {name: [] for name in (*ORDERS, CAP, CUT, AT_ONCE)}
+    for times in TIMES:
+        deadline_ms, right = times * typical_ms, Counter[str]()
+        for case in cases:
+            accepts = case.question.accepts
+            for name, order in ORDERS.items():
+                right[name] += asking.kept(case, deadline_ms, order)
+            right[CAP] += asking.capped(case, deadline_ms)
+            right[CUT] += accepts(asking.whole(case, think="on").by(deadline_ms))
+            right[AT_ONCE] += accepts(asking.whole(case, think="off").by(deadline_ms))
+        for name, curve in curves.items():
+            curve.append(round(right[name] / len(cases), 4))
+        print(f"{times} times, {deadline_ms:.1f} ms:", {name: curve[-1] for name, curve in curves.items()}, flush=True)
+    return curves
 
 
-def capped(session: phiedge.Session, case: Case, deadline_ms: float, cap: int) -> bool:
-    """Whether the answer with so many tokens at most is right, and there by the deadline."""
-    if cap < 1:
-        return False
-    begun_ns = time.perf_counter_ns()
-    result = session.generate(case.question.prompt, [case.picture], think="on", max_new_tokens=cap)
-    in_time = (time.perf_counter_ns() - begun_ns) / 1e6 <= deadline_ms
-    return in_time and case.question.accepts(result.answer)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """The ways to ask, on one clock."""
+
+    session: phiedge.Session
+    latency: LatencyModel
+    clock_ns: Callable[[], int]
+
+    def whole(self, case: Case, *, think: ThinkMode) -> Told:
+        """The answer without a limit, as it grows."""
+        begun_ns, text, growth = self.clock_ns(), "", [(0.0, "")]
+        for event in self.session.stream(
+            case.question.prompt, [case.picture], think=think, max_new_tokens=MAX_NEW_TOKENS
+        ):
+            if event.kind == "answer":
+                text += event.text
+            growth.append(((self.clock_ns() - begun_ns) / 1e6, text))
+        return Told(growth=tuple(growth))
+
+    def kept(self, case: Case, deadline_ms: float, order: tuple[Sacrifice, ...]) -> bool:
+        """Whether the answer that phiedge gives by the deadline is right."""
+        budget = phiedge.Budget(
+            deadline_ms=deadline_ms,
+            answer_tokens=ANSWER_TOKENS.get(case.question.task, 4),
+            on_infeasible="attempt",
+            sacrifices=order,
+        )
+        begun_ns = self.clock_ns()
+        result = self.session.generate(
+            case.question.prompt, [case.picture], think="on", max_new_tokens=MAX_NEW_TOKENS, budget=budget
+        )
+        in_time = (self.clock_ns() - begun_ns) / 1e6 <= deadline_ms
+        return in_time and case.question.accepts(result.answer)
+
+    def capped(self, case: Case, deadline_ms: float) -> bool:
+        """Whether the answer with as many tokens as usually fit is right, and there by the deadline."""
+        cap = self._cap(deadline_ms)
+        if cap < 1:
+            return False
+        begun_ns = self.clock_ns()
+        result = self.session.generate(case.question.prompt, [case.picture], think="on", max_new_tokens=cap)
+        in_time = (self.clock_ns() - begun_ns) / 1e6 <= deadline_ms
+        return in_time and case.question.accepts(result.answer)
+
+    def _cap(self, deadline_ms: float) -> int:
+        """For a picture with the most patches and a question of usual length."""
+        model, rows = self.latency, 256 + 40
+        before_ms = (model.around() + model.encoding(256) + model.prefill(rows)).usual_ms
+        return int((deadline_ms - before_ms) / model.one_step(rows).usual_ms) + 1
 
 
-def plot(path: Path) -> None:
+def plot(path: Path, name: str) -> None:
     """Draw the newest kept result."""
     import matplotlib
 
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    record = latest("accuracy-by-deadline")
+    record = latest(name)
     if record is None:
         raise SystemExit("error: nothing is kept yet")
     found = record["results"]
@@ -167,18 +209,6 @@ def plot(path: Path) -> None:
         axes.set_ylim(0, 100)
         axes.legend(frameon=False)
         figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
-
-
-def _cap(model: LatencyModel, deadline_ms: float) -> int:
-    """How many tokens usually fit, for a picture with the most patches and a question of usual length."""
-    rows = 256 + 40
-    before_ms = (model.around() + model.encoding(256) + model.prefill(rows)).usual_ms
-    return int((deadline_ms - before_ms) / model.one_step(rows).usual_ms) + 1
-
-
-def _share(right: Iterator[bool]) -> float:
-    found = list(right)
-    return round(sum(found) / len(found), 4)
 
 
 if __name__ == "__main__":

@@ -140,22 +140,60 @@ class _Engine:
         return self._logits
 
 
+class _Paced:
+    """A real engine whose runs take time by a law, whatever they took."""
+
+    def __init__(self, inner: Any, pace: _Engine) -> None:
+        self._inner, self._pace = inner, pace
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def encode(self, patches: Any, positions: Any, out: Any) -> None:
+        self._pace.encode(patches, positions, out)
+        self._inner.encode(patches, positions, out)
+
+    def prefill(self, embeddings: Any, *, past: int) -> Any:
+        self._pace.prefill(embeddings, past=past)
+        return self._inner.prefill(embeddings, past=past)
+
+    def step(self, *, past: int) -> Any:
+        self._pace.step(past=past)
+        return self._inner.step(past=past)
+
+
+@contextmanager
+def paced(bundle: phiedge.Bundle, latency: LatencyModel, law: Law) -> Iterator[tuple[Session, Callable[[], int]]]:
+    """A session that answers as ever, in logical time; and its clock."""
+    facts, clock = bundle.manifest.facts, _Clock()
+    pace = _Engine(clock, facts.hidden_size, facts.vocab_size)
+    pace.law = law
+    model = LoadedModel(bundle, max_context=1024, threads=1, chunk_tokens=256)
+    model._vision, model._decoder = _Paced(model._vision, pace), _Paced(model._decoder, pace)
+    control = Control(bundle, threads=1, clock_ns=clock, latency=latency)
+    control.watchdog = _Watchdog(pace, clock)
+    with Session(bundle, model, load_ns=0, control=control) as session:
+        yield session, clock
+
+
 @dataclass(slots=True)
 class _Watchdog:
     """Tells the engine when it is due; there is no thread, as there is no time."""
 
     engine: _Engine
     clock: _Clock
+    _fired: bool = False
 
     @property
     def fired(self) -> bool:
-        return self.clock.now_ns >= self.engine.due_ns
+        return self._fired or self.clock.now_ns >= self.engine.due_ns
 
     def arm(self, due_ns: int, stop: Callable[[], None]) -> None:
-        self.engine.due_ns = due_ns
+        self.engine.due_ns, self._fired = due_ns, False
 
     def disarm(self) -> None:
-        pass
+        self._fired = self.fired
+        self.engine.due_ns = math.inf
 
     def close(self) -> None:
         pass

@@ -462,6 +462,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "deadlines": _deadlines,
     "deadlines-simulated": _deadlines_simulated,
     "accuracy-by-deadline": _accuracy_by_deadline,
+    "accuracy-by-deadline-simulated": _accuracy_by_deadline,
     "decode-jitter": _jitter,
     "deadlines-beside-genai": _beside_genai,
     "structured": _structured,
