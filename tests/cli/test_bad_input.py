@@ -203,8 +203,8 @@ def copied(tiny_bundle: Bundle, tmp_path: Path) -> Path:
     ("change", "message"),
     [
         (
-            lambda path: edit_json(path / "manifest.json", schema_version=3),
-            "written by a newer phiedge (schema 3, this one reads 2)",
+            lambda path: edit_json(path / "manifest.json", schema_version=4),
+            "written by a newer phiedge (schema 4, this one reads 3)",
         ),
         (
             lambda path: edit_json(path / "manifest.json", tokenizer="../../etc/passwd"),
@@ -233,10 +233,14 @@ def test_a_flipped_byte_is_found_by_verify(copied: Path, capsys: pytest.CaptureF
     assert [(problem["path"], problem["kind"]) for problem in told.json["problems"]] == [(name, "changed")]
 
 
-@pytest.mark.parametrize("name", ["decoder.ort.onnx", "vision.ort.onnx"])
-def test_a_graph_that_is_none_does_not_run(copied: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"), [("decoder.ort.onnx", "{} is not a graph"), ("vision.ort.onnx", "cannot open {}")]
+)
+def test_a_graph_that_is_none_does_not_run(
+    copied: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
     (copied / name).write_bytes(bytes((copied / name).stat().st_size))
-    assert f"cannot open {copied / name}" in assert_refused(capsys, "run", copied, "-p", "What is this?")
+    assert message.format(copied / name) in assert_refused(capsys, "run", copied, "-p", "What is this?")
 
 
 def test_a_full_disk_is_told_when_it_is_seen_coming(
