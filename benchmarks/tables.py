@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.acceptance_tables import acceptance_verdicts, plan_here
 from benchmarks.bundle_speed import NAMES as BUNDLES
 from benchmarks.cache_tables import kv_cache, reference_kv_cache
 from benchmarks.ecosystem_table import ecosystem_checkpoints
@@ -472,6 +473,8 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "tensorrt-build": _tensorrt_build,
     "tensorrt-build-full-size": _tensorrt_build,
     "tensorrt-levers": _tensorrt_levers,
+    "acceptance-verdicts": acceptance_verdicts,
+    "plan-here": plan_here,
 }
 
 

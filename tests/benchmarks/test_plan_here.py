@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from benchmarks.acceptance_tables import plan_here
 from benchmarks.plan_here import compare, summarise
 from phiedge.bundle import Bundle
 
@@ -31,3 +32,11 @@ def test_every_measured_time_stands_beside_its_plan(tiny_bundle: Bundle) -> None
 def test_a_summary_counts_what_lies_within_a_fifth() -> None:
     found = summarise([{"off": 0.2}, {"off": -0.21}, {"off": 0.0}])
     assert (found["rows"], found["within_20_percent"], found["median"], found["most"]) == (3, 2, 0.2, 0.21)
+
+
+def test_its_table_has_a_row_for_each_time_and_for_a_profile(tiny_bundle: Bundle) -> None:
+    rows = compare(tiny_bundle.path, measured(1.0))
+    fit = {"requests": 7, "median_error": 0.031}
+    table = plan_here({"1b": {"rows": rows, "profile_fit": fit}}, {})
+    assert len(table) == 1 + 3 + 1
+    assert table[-1][-1] == "3.1 %"
