@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from benchmarks.machine import peak_rss_bytes
 from benchmarks.record import add_options, kept_today, publish
 from phiedge.calibration.decoder_layer import LINEARS, LayerMath, Linear, linear_name, norm_names, read_tensor
-from phiedge.calibration.eight_bits import rounded, row_scales, static_scale
+from phiedge.calibration.eight_bits import rounded
 from phiedge.calibration.first_rows import write_first_rows
+from phiedge.calibration.float8_linear import Float8Settings, choose_float8
 from phiedge.calibration.folding import Folding
 from phiedge.calibration.methods import METHODS, Settings, choose_codes
 from phiedge.calibration.row_file import RowFile
@@ -51,7 +52,7 @@ _MODELOPT: dict[str, Any] = {
 }
 _FULL: dict[str, Any] = {"modelopt awq_full": {"method": "awq_full", "alpha_step": 0.1}}
 _OURS = tuple(f"phiedge {method}" for method in METHODS)
-_EVERY = (*_OURS, *_MODELOPT, "llm-compressor gptq", "phiedge float8", "modelopt float8")
+_EVERY = (*_OURS, *_MODELOPT, "llm-compressor gptq", "phiedge float8 rtn", "phiedge float8 gptq", "modelopt float8")
 
 
 def main() -> None:
@@ -153,8 +154,8 @@ Quantise = Callable[[Tensor, Linear, list[tuple[Tensor, Tensor]]], Multiply]
 
 
 def _quantiser(method: str) -> Quantise:
-    if method == "phiedge float8":
-        return _our_float8
+    if method.startswith("phiedge float8 "):
+        return lambda weight, linear, rows: _our_float8(method.removeprefix("phiedge float8 "), weight, rows)
     if method == "modelopt float8":
         return lambda weight, linear, rows: _modelopt(weight, rows, "FP8_DEFAULT_CFG", None)
     if method == "llm-compressor gptq":
@@ -180,11 +181,15 @@ def _ours(method: Any, weight: Tensor, linear: Linear, rows: list[tuple[Tensor, 
     return lambda x: x @ effective.T
 
 
-def _our_float8(weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
-    largest = max(float(x.abs().max()) for x, _ in rows)
-    scale = static_scale(torch.cat([x[searched].flatten() for x, searched in rows]), largest, "float8").scale
-    effective = rounded(weight, row_scales(weight), "float8")
-    return lambda x: rounded(x, scale, "float8") @ effective.T
+def _our_float8(method: Any, weight: Tensor, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
+    settings = Float8Settings(methods=(method,))
+    inputs = InputStatistics(told="a linear", columns=weight.shape[1], group_size=1, with_gram=settings.needs_gram)
+    for number, (x, searched) in enumerate(rows):
+        # The rule of the inputs' scale needs rows to be judged by, which may not be the ones that judge here.
+        inputs.add(x, RowRoles(weights=torch.ones(len(x)), searched=searched, held=searched), sample=str(number))
+    chosen = choose_float8(weight, inputs, settings)
+    effective = chosen.codes.dequantise()
+    return lambda x: rounded(x, chosen.input_scale.scale, "float8") @ effective.T
 
 
 def _modelopt(weight: Tensor, rows: list[tuple[Tensor, Tensor]], name: str, algorithm: Any) -> Multiply:
@@ -216,7 +221,7 @@ def _llm_compressor(weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Ten
     hessian, count = make_empty_hessian(module, device=weight.device), torch.zeros(())
     for x, _ in rows:
         hessian, count = accumulate_hessian(x, module, hessian, count)
-    form = QuantizationArgs(num_bits=4, symmetric=True, strategy="group", group_size=GROUP_SIZE, actorder=None)
+    form = QuantizationArgs(num_bits=4, symmetric=True, strategy="group", group_size=GROUP_SIZE, actorder="static")
     groups = weight.view(len(weight), -1, GROUP_SIZE)
     scales, zeros = calculate_qparams(groups.amin(-1), groups.amax(-1), form)
     quantised, _, _ = quantize_weight(
