@@ -190,7 +190,8 @@ class Planner:
         else:
             record = _with_cache(_precision(precision or self._precision, device), self._cache, device)
         wide = device.sm is None or record.decoder == "float32"
-        return storage_of(record, activations="float32" if wide else "float16")
+        facts = None if self._opened is None else self._opened.manifest.facts
+        return storage_of(record, activations="float32" if wide else "float16", facts=facts)
 
     def others(self, device: Device) -> list[Storage]:
         """The precisions that another plan for the device could have."""

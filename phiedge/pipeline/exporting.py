@@ -125,6 +125,7 @@ def export(
             mixed = calibrated.mixed(choice.plan, linears_mb, progress)
             if mixed is not None:
                 choice = replace(choice, plan=mixed.plan)
+                _require_fit(source.config, device, choice.plan, max_context)
         cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
         written = write_contents(
             source if calibrated is None else calibrated.source(choice.plan),

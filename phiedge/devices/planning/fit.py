@@ -17,7 +17,7 @@ def require_fit(device: Device, facts: ModelFacts, precision: Precision, *, acti
     """
     if device.memory_bytes is None:
         return
-    sizes = sizes_of(facts, storage_of(precision, activations=activations))
+    sizes = sizes_of(facts, storage_of(precision, activations=activations, facts=facts))
     plan = plan_memory(device, sizes, max_context=max_context)
     if plan.fits:
         return

@@ -3,6 +3,7 @@
 The embedding table is looked up, never multiplied: it is mapped from the host's disk, and takes no memory of a card.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from phiedge.bundle import ModelFacts, Precision
@@ -75,10 +76,11 @@ PLANNED_ONLY = {
 }
 
 
-def storage_of(precision: Precision, *, activations: str) -> Storage:
+def storage_of(precision: Precision, *, activations: str, facts: ModelFacts | None = None) -> Storage:
     """The bits of a precision, as a manifest records it; scales of integers are of `activations`.
 
-    So is a cache that the manifest names no type of.
+    So is a cache that the manifest names no type of. Linears that are wider than the others count where `facts` say how
+    large they are.
     """
     scale_bits = _bits(activations)
 
@@ -91,12 +93,30 @@ def storage_of(precision: Precision, *, activations: str) -> Storage:
     return Storage(
         name=precision.name,
         arithmetic="fp32" if activations == "float32" else _ARITHMETIC.get(precision.decoder, "fp16"),
-        decoder_bits=bits(precision.decoder),
+        decoder_bits=bits(precision.decoder) + _wider_bits(precision, facts, bits),
         head_bits=bits(precision.lm_head),
         vision_bits=bits(precision.vision),
         embedding_bits=bits(precision.embed_tokens),
         cache_bits=scale_bits if precision.cache is None else _bits(precision.cache),
     )
+
+
+def _wider_bits(precision: Precision, facts: ModelFacts | None, bits: Callable[[str], float]) -> float:
+    """What wider linears add to the bits of a weight of the layers, on average."""
+    if facts is None or not precision.wider:
+        return 0.0
+    of_heads, inner = facts.hidden_size * facts.head_dim, facts.hidden_size * facts.intermediate_size
+    weights = {
+        "qkv_proj": of_heads * (facts.num_heads + 2 * facts.num_kv_heads),
+        "o_proj": of_heads * facts.num_heads,
+        "gate_up_proj": 2 * inner,
+        "down_proj": inner,
+    }
+    more = (
+        weights[name.removesuffix(".weight").rpartition(".")[2]] * (bits(stored_as) - bits(precision.decoder))
+        for name, stored_as in precision.wider.items()
+    )
+    return sum(more) / (facts.num_layers * layer_weights(facts))
 
 
 def sizes_of(facts: ModelFacts, storage: Storage) -> Sizes:

@@ -240,3 +240,12 @@ def test_an_export_for_a_board_that_is_too_small_is_refused_with_what_would_do()
     assert "--target agx-orin-64" in str(refused.value.remedy)
     require_fit(find("orin"), PUBLISHED, precision("int4"), activations="float16", max_context=8192)
     require_fit(find("cpu"), PUBLISHED, precision("fp32"), activations="float32", max_context=32768)
+
+
+def test_wider_linears_count_by_their_size() -> None:
+    name = "model.layers.0.mlp.gate_up_proj.weight"
+    plain, wider = precision("int4"), replace(precision("int4"), wider={name: "float16"})
+    sizes = [sizes_of(PUBLISHED, storage_of(one, activations="float16", facts=PUBLISHED)) for one in (plain, wider)]
+    weights = 2 * PUBLISHED.hidden_size * PUBLISHED.intermediate_size
+    more_bytes = weights * (16 - 4 - 16 / 128) / 8
+    assert sizes[1].decoder_bytes - sizes[0].decoder_bytes == pytest.approx(more_bytes, rel=1e-6)
