@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from command_lines import assert_refused
 from edge_exporter import StandIn, make_stand_in
 from phiedge.bundle import Bundle
+from phiedge.engines.edge_llm.built import check_buildable
 from phiedge.engines.edge_llm.tool import ExporterChoice
 from phiedge.engines.engine_record import find_engine
 from phiedge.errors import BundleError, DeviceError, ToolError, ToolOutputError, UsageError
@@ -150,6 +152,13 @@ def test_a_disk_that_is_full_and_memory_that_is_short_are_told_before_the_export
 def test_a_bundle_that_it_cannot_take_is_refused(plain_bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="Edge-LLM on Orin takes int4 in groups of 128"):
         build(plain_bundle.path, backend="edge-llm")
+
+
+def test_a_bundle_with_a_cache_in_integers_is_refused(exported_bundle: Path) -> None:
+    bundle = Bundle.open(exported_bundle)
+    manifest = replace(bundle.manifest, precision=replace(bundle.manifest.precision, cache="int8"))
+    with pytest.raises(BundleError, match="keeps keys and values in int8; Edge-LLM on Orin keeps float16"):
+        check_buildable(Bundle(path=bundle.path, manifest=manifest))
 
 
 def test_options_that_it_would_have_to_ignore_are_refused(bundle: Path) -> None:

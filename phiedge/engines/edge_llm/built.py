@@ -38,6 +38,12 @@ def check_buildable(bundle: Bundle) -> None:
             f"Edge-LLM on Orin takes int4 in groups of {GROUP_SIZE}",
             remedy=f"export with --target orin --precision int4 --group-size {GROUP_SIZE}",
         )
+    if manifest.precision.cache is not None:
+        raise BundleError(
+            f"{bundle.path} keeps keys and values in {manifest.precision.cache}; Edge-LLM on Orin keeps float16, "
+            "and its logits would be held to another model's",
+            remedy="export without an option for the cache",
+        )
     for dialect in (DIALECT, OUR_DIALECT):
         if dialect not in manifest.dialects:
             raise BundleError(

@@ -22,11 +22,15 @@ def published(path: Path, layers: int) -> ModelFacts:
     )
 
 
-@pytest.mark.parametrize(("layers", "measured_bytes"), [(1, 3058928 * 1024), (2, 3469468 * 1024)])
+@pytest.mark.parametrize(
+    ("layers", "vocabulary", "measured_bytes"),
+    [(1, 100352, 3058928 * 1024), (2, 100352, 3469468 * 1024), (1, 4096, 3254218752)],
+)
 def test_what_was_measured_at_the_published_width_is_told(
-    exported_bundle: Path, layers: int, measured_bytes: int
+    exported_bundle: Path, layers: int, vocabulary: int, measured_bytes: int
 ) -> None:
-    assert exporter_bytes(published(exported_bundle, layers)) == pytest.approx(measured_bytes, rel=0.06)
+    facts = replace(published(exported_bundle, layers), vocab_size=vocabulary)
+    assert exporter_bytes(facts) == pytest.approx(measured_bytes, rel=0.06)
 
 
 def test_the_whole_model_is_exported_within_24_gib(exported_bundle: Path) -> None:
