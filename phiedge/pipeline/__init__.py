@@ -4,7 +4,9 @@ exporting.py         the order of an export
 contents.py          what is written into the bundle, and its manifest
 golden_questions.py  what every bundle is asked when it is made
 comparison.py        two precisions of one model beside each other
-report.py            quantization.json
+report.py            quantization.json, and report_page/ as a page to look at
+report_agreement.py  whether it tells of the weights that are there
+mixing.py            more bits for the linears that need them most
 repacking.py         checkpoints for other engines, beside a bundle or later
 building.py          an engine, built and tried; it needs neither torch nor ONNX
 building_tensorrt.py TensorRT's engines, for GPUs that are elsewhere
