@@ -37,7 +37,7 @@ SCHEMA = {
 # What phiedge sets for every schema, so that both write the same.
 STYLE = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
 QUESTIONS = ("What is it?", "What stands on the left?", "Which one is open?", "Where do I pay?", "What is above it?")
-SHARES = (0.5, 0.7, 0.85, 1.0, 1.2)
+SHARES = (0.15, 0.3, 0.5, 0.75, 1.0, 1.25)
 MOST_TOKENS = 120
 
 
@@ -122,9 +122,10 @@ def main() -> None:
     bundle = phiedge.Bundle.open(options.bundle)
     if options.profile_seconds:
         write_profile(bundle, measure_profile(bundle, threads=options.threads, seconds=options.profile_seconds))
-    asked = [f"{QUESTIONS[k % len(QUESTIONS)]} {k}" for k in range(options.requests)]
     with phiedge.Session.open(bundle, threads=options.threads) as session:
         session.compile(phiedge.JsonForm(SCHEMA))
+        at_once = session._model.tokenizer.nothink_text
+        asked = [f"{QUESTIONS[k % len(QUESTIONS)]} {k}{at_once}" for k in range(options.requests)]
         peer = Peer(options.peer_python, options.peer_model, session._model.tokenizer.encode)
         pairs = [(ours(session, question, None), peer.ask(question, None)) for question in asked]
         peer.learn([theirs for _, theirs in pairs])
