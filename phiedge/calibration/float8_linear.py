@@ -10,7 +10,7 @@ rounded by the rule that won. 8-bit floats have 3 bits of mantissa: what roundin
 scale, about 2.6 percent of each number, and only feedback gets below that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -107,7 +107,7 @@ def choose_float8(weight: Tensor, inputs: InputStatistics, settings: Float8Setti
             codes = with_feedback(weight, scales, feedback)
         else:
             codes = nearest(weight, covering if method == "rtn" else scales)
-        errors[method] = float((held @ codes.dequantise().T).sub_(wanted).square_().sum()) / size
+        errors[method] = _output_error(held, codes, wanted) / size
         if best is None or errors[method] < errors[best[0]]:
             best = method, codes
     assert best is not None
@@ -116,7 +116,10 @@ def choose_float8(weight: Tensor, inputs: InputStatistics, settings: Float8Setti
 
 def nearest(weight: Tensor, scales: Tensor) -> Float8Codes:
     """The nearest codes under given scales [n, 1]."""
-    return Float8Codes(codes=_coded(weight / scales), scales=scales)
+    codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn)
+    for rows in _some_rows(weight):
+        codes[rows] = _coded(weight[rows] / scales[rows])
+    return Float8Codes(codes=codes, scales=scales)
 
 
 def with_feedback(weight: Tensor, scales: Tensor, feedback: Feedback) -> Float8Codes:
@@ -126,8 +129,7 @@ def with_feedback(weight: Tensor, scales: Tensor, feedback: Feedback) -> Float8C
     """
     order = feedback.order
     codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn).view(torch.uint8)
-    for first in range(0, len(weight), _ROWS_AT_ONCE):
-        rows = slice(first, min(first + _ROWS_AT_ONCE, len(weight)))
+    for rows in _some_rows(weight):
         found = _rows_with_feedback(weight[rows][:, order], scales[rows, 0], feedback)
         codes[rows] = found[:, order.argsort()]
     return Float8Codes(codes=codes.view(torch.float8_e4m3fn), scales=scales)
@@ -151,6 +153,15 @@ def _rows_with_feedback(weight: Tensor, scales: Tensor, feedback: Feedback) -> T
             if j:
                 targets[:j].addr_(below[j, :j], errors[place])
     return codes.T
+
+
+def _output_error(held: Tensor, codes: Float8Codes, wanted: Tensor) -> float:
+    """|held W'^T - wanted|^2, a block of rows of W' at a time."""
+    error = 0.0
+    for rows in _some_rows(codes.scales):
+        part = Float8Codes(codes=codes.codes[rows], scales=codes.scales[rows]).dequantise()
+        error += float((held @ part.T).sub_(wanted[:, rows]).square_().sum())
+    return error
 
 
 def _choose_input(weight: Tensor, inputs: InputStatistics, wanted: Tensor, size: float) -> InputScale:
@@ -186,10 +197,14 @@ def _best_scales(weight: Tensor, covering: Tensor, importance: Tensor) -> Tensor
 def _row_errors(weight: Tensor, scales: Tensor, importance: Tensor) -> Tensor:
     """[n, 1]."""
     errors = torch.empty(len(weight), 1)
-    for first in range(0, len(weight), _ROWS_AT_ONCE):
-        rows = slice(first, first + _ROWS_AT_ONCE)
+    for rows in _some_rows(weight):
         errors[rows, 0] = rounded(weight[rows], scales[rows], "float8").sub_(weight[rows]).square_() @ importance
     return errors
+
+
+def _some_rows(weight: Tensor) -> Iterator[slice]:
+    for first in range(0, len(weight), _ROWS_AT_ONCE):
+        yield slice(first, min(first + _ROWS_AT_ONCE, len(weight)))
 
 
 def _coded(scaled: Tensor) -> Tensor:
