@@ -30,7 +30,7 @@ from phiedge.pipeline.builtin_examples import builtin_examples
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
-from phiedge.pipeline.mixing import Mixed, mix
+from phiedge.pipeline.mixing import Mixed, measuring_bytes, mix
 from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
@@ -271,7 +271,8 @@ def _told(layer: LayerReport) -> dict[str, Any]:
 def _require_memory(source: CalibrationSource, settings: Settings | Float8Settings) -> None:
     """The largest linear with its codes and what it is compared with, and for GPTQ its Gram matrix and the factor.
 
-    Before the first layer, the vision encoder in float32 with the scores of its attention.
+    Before the first layer, the vision encoder in float32 with the scores of its attention; behind the last, for int4,
+    the rows of the model with each linear quantised alone (`mixing.py`).
     """
     config = source.config
     shapes = [
@@ -288,7 +289,8 @@ def _require_memory(source: CalibrationSource, settings: Settings | Float8Settin
     )
     of_vision = 4 * sum(spec.parameters for name, spec in config.tensors().items() if name.startswith(TOWER_PREFIX))
     of_scores = 3 * 4 * config.vision_heads * config.max_num_patches**2
-    resident_bytes = _BASE_BYTES + max(of_linears, of_vision + of_scores)
+    of_costs = measuring_bytes(config) if isinstance(settings, Settings) else 0
+    resident_bytes = _BASE_BYTES + max(of_linears, of_vision + of_scores, of_costs)
     require_memory(
         "calibration",
         resident_bytes=resident_bytes,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from phiedge.calibration.calibrated import Artefacts
+from phiedge.calibration.decoder_layer import LINEARS
 from phiedge.calibration.partial_models import PartialModels
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.sensitivity import (
@@ -23,12 +24,14 @@ from phiedge.calibration.sensitivity import (
 )
 from phiedge.calibration.streaming import Calibration
 from phiedge.errors import UsageError
+from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionPlan
 from phiedge.pipeline.calibration_samples import CalibrationSource
 from phiedge.progress import Progress, silent
 
 _MOST_ROWS, _MOST_ROWS_OF_LARGE = 2048, 256  # a large model has many linears, and each goes through all layers
 _LARGE_PARAMETERS = 1_000_000_000
+_DEQUANTISED_BYTES = 12  # of a weight, while codes become floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +99,27 @@ def mix(
         directory=calibration.directory,
         progress=progress,
     )
-    large = sum(spec.parameters for spec in source.config.tensors().values()) > _LARGE_PARAMETERS
-    judging = judging_samples(samples, _MOST_ROWS_OF_LARGE if large else _MOST_ROWS)
+    judging = judging_samples(samples, _MOST_ROWS_OF_LARGE if _is_large(source.config) else _MOST_ROWS)
     found = measure_sensitivity(models, judging, sizes, calibration.key, budget_bytes=budget_bytes)
     if budget_bytes is not None:
         costs = {name: one.kl_mean for name, one in found.linears.items()}
         plan = replace(plan, wider=choose_wider(costs, sizes.more, budget_bytes - least_bytes))
     return Mixed(plan=plan, sizes=sizes, sensitivity=found, budget_bytes=budget_bytes)
+
+
+def measuring_bytes(config: ModelConfig) -> int:
+    """What `mix` holds at most: every choice's rows, and a layer's weights as they are and quantised, or the head."""
+    places = config.num_layers * len(LINEARS)
+    rows_bytes = 4 * config.hidden_size * (places + 2) * (_MOST_ROWS_OF_LARGE if _is_large(config) else _MOST_ROWS)
+    layer = sum(spec.parameters for name, spec in config.tensors().items() if name.startswith("model.layers.0."))
+    largest = 2 * config.intermediate_size * config.hidden_size
+    item_bytes = 2 if _is_large(config) else 4
+    of_layer = 2 * item_bytes * layer + _DEQUANTISED_BYTES * largest
+    return rows_bytes + max(of_layer, (4 + item_bytes) * config.vocab_size * config.hidden_size)
+
+
+def _is_large(config: ModelConfig) -> bool:
+    return sum(spec.parameters for spec in config.tensors().values()) > _LARGE_PARAMETERS
 
 
 def sensitivity_section(mixed: Mixed) -> dict[str, Any]:

@@ -8,9 +8,12 @@ import pytest
 
 from phiedge.bundle import Bundle
 from phiedge.errors import UsageError
+from phiedge.exporters.config import ModelConfig
 from phiedge.pipeline import export
 from phiedge.pipeline.inspection import inspect_bundle
+from phiedge.pipeline.mixing import measuring_bytes
 from phiedge.pipeline.report_agreement import check_report
+from published import PUBLISHED_CONFIG
 
 LINEARS_MB = 0.06  # the two layers take 0.05 at 4 bits and 0.09 at 8
 
@@ -117,3 +120,8 @@ def test_a_budget_without_something_to_buy_is_refused_before_anything_is_read(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         export("nowhere", target="cpu", output=tmp_path / "b", **{"linears_mb": 5.0, **options})
+
+
+def test_what_measuring_holds_of_the_published_model_fits_small_machines() -> None:
+    config = ModelConfig.from_json(PUBLISHED_CONFIG)
+    assert 4e9 < measuring_bytes(config) < 7e9
