@@ -198,7 +198,8 @@ def _engine_rows(engine: "EngineReport") -> list[tuple[str, str, str]]:
         *(fact for graph in engine.graphs for fact in _graph_facts(graph)),
         ("usable here", "yes" if engine.usable else "no, see below"),
     ]
-    return [(engine.name if index == 0 else "", *fact) for index, fact in enumerate(facts)]
+    told = [fact for fact in facts if fact[1]]  # what is for no one machine says nothing of it
+    return [(engine.name if index == 0 else "", *fact) for index, fact in enumerate(told)]
 
 
 def _graph_facts(graph: "EngineGraph") -> list[tuple[str, str]]:

@@ -16,22 +16,20 @@ import numpy.typing as npt
 from phiedge.bundle import Bundle
 from phiedge.engines.interface import RunStoppedError
 from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
+from phiedge.runtime.answering import Answering
 from phiedge.runtime.budget import Budget
-from phiedge.runtime.choosing import Choosing
 from phiedge.runtime.control import Control
 from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
-from phiedge.runtime.merge import PictureRows
-from phiedge.runtime.preparing import Prepared, prepare
+from phiedge.runtime.preparing import prepare
 from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.realtime import RealtimePolicy, Report, apply
 from phiedge.runtime.request import Request
-from phiedge.runtime.result import Event, FinishReason, Outcome, Result, TokenCounts
+from phiedge.runtime.result import Event, Result
 from phiedge.runtime.reuse import DEFAULT_REUSE_BYTES
-from phiedge.runtime.sampling import Logits, Sampler, Sampling
+from phiedge.runtime.sampling import Sampler, Sampling
 from phiedge.runtime.stopwatch import Stopwatch
-from phiedge.runtime.transcript import Transcript
 
 DEFAULT_CHUNK_TOKENS = 256
 
@@ -56,7 +54,6 @@ class Session:
         self._bundle = bundle
         self._model: LoadedModel | None = model
         self._load_ns = load_ns
-        self._backend = model.backend
         self._sampler = Sampler(model.facts.vocab_size)
         self._guard = threading.Lock()  # held for a few statements only, never while something runs
         self._busy = False
@@ -300,98 +297,18 @@ class Session:
     def _events(self, request: Request) -> Iterator[Event]:
         model = self._begin()
         try:
-            yield from self._answer(model, request)
+            answering = Answering(
+                model,
+                request,
+                sampler=self._sampler,
+                control=self._control,
+                cancelled=lambda: self._cancelled,
+                load_ns=self._load_ns,
+                precision=self._bundle.manifest.precision.name,
+            )
+            yield from answering.events()
         finally:
             self._end()
-
-    def _answer(self, model: LoadedModel, request: Request) -> Iterator[Event]:
-        control, watch = self._control, Stopwatch(self._control.clock_ns)
-        prepared = prepare(model, request, watch, room=1, control=control, reuse=True)
-        plan, keeper = prepared.plan, prepared.keeper
-        transcript = Transcript(
-            model.tokenizer,
-            model.facts,
-            capacity=min(request.max_new_tokens, model.context - plan.length),
-            starts_thinking=prepared.prompt.starts_thinking,
-        )
-        self._sampler.start(request.sampling)
-        choosing = Choosing(
-            model, request, prepared.prompt, sampler=self._sampler, keeper=keeper, transcript=transcript
-        )
-        finish: FinishReason = "cancelled"
-        guarded = keeper.watch_ns is not None
-        if keeper.watch_ns is not None:
-            control.watchdog.arm(keeper.watch_ns, model.stop)
-        try:
-            logits = self._read(model, prepared, watch)
-            if logits is None:
-                finish = "cancelled" if self._cancelled else "deadline"
-            while logits is not None and not self._cancelled:
-                token = choosing.next(logits)
-                if transcript.count == 0:
-                    watch.mark_first_token()
-                yield transcript.add(token)
-                run = [token, *choosing.forced()]
-                for known in run[1:]:
-                    yield transcript.add(known)
-                if choosing.ends(run[-1]):
-                    finish = choosing.finish("stop")
-                    break
-                if transcript.full:
-                    finish = "length"
-                    break
-                if len(run) == 1:
-                    allowed = keeper.allows_step(model.length + 1)
-                else:
-                    allowed = keeper.allows_known(len(run), model.length)
-                if not allowed:
-                    finish = "deadline"
-                    break
-                logits = model.step(token) if len(run) == 1 else model.run_known(run)
-        except SessionError:
-            model.forget()  # rows of which one is no number
-            raise
-        except RunStoppedError:
-            finish = "deadline" if guarded and control.watchdog.fired and not self._cancelled else "cancelled"
-        finally:
-            control.watchdog.disarm()
-        for token in choosing.tail(finish):
-            yield transcript.add(token)
-        rest = transcript.end()
-        if rest is not None:
-            yield rest
-        ended_ns = control.clock_ns()
-        outcome = keeper.outcome(
-            stopped=finish == "deadline",
-            watchdog=guarded and control.watchdog.fired,
-            first_token_ms=watch.first_token_ms,
-        )
-        result = self._result(transcript, prepared, request, finish, watch, outcome, choosing)
-        control.wrapped_up(control.clock_ns() - ended_ns)
-        yield Event(kind="done", result=result)
-
-    def _read(self, model: LoadedModel, prepared: Prepared, watch: Stopwatch) -> Logits | None:
-        """Pictures and prompt into the cache; the logits after them, or None if it was ended before."""
-        plan, keeper, past = prepared.plan, prepared.keeper, prepared.kept.rows
-        for part in plan.rows:
-            if part.start + part.count <= past:
-                continue
-            if (
-                isinstance(part, PictureRows)
-                and part.picture not in prepared.kept.pictures
-                and not keeper.allows_picture(part.whole, plan.length, past=past)
-            ):
-                return None
-            model.write_part(part, prepared.pictures, watch, keys=prepared.keys)
-        logits = None
-        with watch.measure("prefill"):
-            chunk_tokens = model.chunk_tokens if keeper.plan is None else keeper.plan.chunk_tokens
-            chunks = model.prefill_chunks(plan.length, chunk_tokens=chunk_tokens, past=past, row_ids=prepared.row_ids)
-            for start in range(past, plan.length, chunk_tokens):
-                if self._cancelled or not keeper.allows_chunk(start, plan.length):
-                    return None
-                logits = next(chunks)
-        return logits
 
     def _forced_logits(self, request: Request, continuation: Sequence[int]) -> npt.NDArray[np.float32]:
         model = self._begin()
@@ -429,39 +346,6 @@ class Session:
             return watch.timings(load_ns=0).total
         finally:
             self._end()
-
-    def _result(
-        self,
-        transcript: Transcript,
-        prepared: Prepared,
-        request: Request,
-        finish: FinishReason,
-        watch: Stopwatch,
-        outcome: Outcome | None,
-        choosing: Choosing,
-    ) -> Result:
-        answer = transcript.text("answer")
-        return Result(
-            answer=answer,
-            thinking=transcript.text("thinking"),
-            finish_reason=finish,
-            token_ids=transcript.token_ids,
-            tokens=TokenCounts(
-                prompt=prepared.plan.text_tokens,
-                visual=prepared.plan.visual_tokens,
-                thinking=transcript.tokens("thinking"),
-                answer=transcript.tokens("answer"),
-                reused=prepared.kept.rows,
-                forced=choosing.forced_tokens,
-            ),
-            timings_ms=watch.timings(load_ns=self._load_ns),
-            backend=self._backend,
-            precision=self._bundle.manifest.precision.name,
-            value=choosing.value(answer),
-            budget=request.budget,
-            plan=prepared.keeper.plan,
-            outcome=outcome,
-        )
 
     def _begin(self) -> LoadedModel:
         with self._guard:

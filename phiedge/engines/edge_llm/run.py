@@ -50,6 +50,7 @@ def run_exporter(
 
     Raises `ToolError` where it failed or was ended, `ToolOutputError` where it reported success without its files.
     """
+    checkpoint, out = checkpoint.absolute(), out.absolute()  # the process runs in `out`
     options = [] if layers is None else ["--num-decoder-layer", str(layers)]
     command = [str(exporter.python), "-c", _PROGRAM, str(os.getpid()), str(checkpoint), str(out), *options]
     out.mkdir(parents=True, exist_ok=True)

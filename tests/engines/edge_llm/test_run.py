@@ -27,6 +27,15 @@ def test_a_whole_export_passes_and_saw_no_gpu(stand_in: MakeStandIn, awq_checkpo
     assert (made.scripts / "started").read_text().endswith(" ''")
 
 
+def test_relative_paths_mean_what_they_mean_to_the_caller(
+    stand_in: MakeStandIn, awq_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint").symlink_to(awq_checkpoint)
+    run(stand_in(), Path("checkpoint"), Path("out"))
+    assert (tmp_path / "out" / "llm" / "model.onnx").is_file()
+
+
 @pytest.mark.parametrize(
     ("behaviour", "kind", "told"),
     [
