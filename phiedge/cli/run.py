@@ -77,6 +77,14 @@ def run(
             "--ttft-ms", metavar="MS", help="The first token within so many milliseconds.", show_default=False
         ),
     ] = None,
+    token_ms: Annotated[
+        float | None,
+        typer.Option("--token-ms", metavar="MS", help="Each token within so many milliseconds.", show_default=False),
+    ] = None,
+    think_tokens: Annotated[
+        int | None,
+        typer.Option("--think-tokens", metavar="N", help="A ceiling on the thinking.", show_default=False),
+    ] = None,
     answer_tokens: Annotated[
         int | None,
         typer.Option(
@@ -91,6 +99,15 @@ def run(
             help="What cannot be met: refuse it, degrade picture and thinking, or attempt it.",
         ),
     ] = "refuse",
+    min_visual_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--min-visual-tokens",
+            metavar="N",
+            help="With degrade: the fewest tokens that a picture may be seen with.",
+            show_default=False,
+        ),
+    ] = None,
     schema: Annotated[
         Path | None,
         typer.Option("--schema", metavar="FILE", help="An answer in JSON by this JSON Schema.", show_default=False),
@@ -147,7 +164,9 @@ def run(
         from phiedge.runtime.session import Session
 
     think_mode, progress = _think_mode(think), terminal_progress()
-    budget = _budget(deadline_ms, ttft_ms, answer_tokens, on_infeasible)
+    times = {"deadline_ms": deadline_ms, "ttft_ms": ttft_ms, "token_ms": token_ms}
+    counts = {"answer_tokens": answer_tokens, "think_tokens": think_tokens, "min_visual_tokens": min_visual_tokens}
+    budget = _budget(times, counts, think_mode, on_infeasible)
     wishes = read_wishes(realtime)
     form = _form(schema, choice, pattern, box=box, point=point)
     if explain and budget is None:
@@ -209,16 +228,21 @@ def _think_mode(word: str) -> "ThinkMode":
 
 
 def _budget(
-    deadline_ms: float | None, ttft_ms: float | None, answer_tokens: int | None, on_infeasible: str
+    times: "Mapping[str, float | None]", counts: "Mapping[str, int | None]", think: "ThinkMode", on_infeasible: str
 ) -> "Budget | None":
+    """The budget of these limits by their names, None where nothing is limited."""
     from phiedge.runtime.budget import Budget, OnInfeasible
 
-    if deadline_ms is None and ttft_ms is None and answer_tokens is None and on_infeasible == "refuse":
+    if all(limit is None for limit in (*times.values(), *counts.values())) and on_infeasible == "refuse":
         return None
     return Budget(
-        deadline_ms=deadline_ms,
-        ttft_ms=ttft_ms,
-        answer_tokens=answer_tokens,
+        deadline_ms=times["deadline_ms"],
+        ttft_ms=times["ttft_ms"],
+        token_ms=times["token_ms"],
+        answer_tokens=counts["answer_tokens"],
+        think=think,
+        think_tokens=counts["think_tokens"],
+        min_visual_tokens=counts["min_visual_tokens"],
         on_infeasible=cast("OnInfeasible", on_infeasible),
     )
 

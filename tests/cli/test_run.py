@@ -248,6 +248,10 @@ def test_a_deadline_without_a_profile_is_kept_and_says_that_nothing_was_promised
         (("--deadline-ms", "-5"), "deadline_ms must be a positive number, not -5.0"),
         (("--answer-tokens", "5"), "a budget needs at least one limit"),
         (("--ttft-ms", "5", "--answer-tokens", "5"), "answer_tokens 5 are kept out of a deadline, and there is none"),
+        (("--token-ms", "0"), "token_ms must be a positive number, not 0.0"),
+        (("--think-tokens", "0"), "think_tokens must be a whole number of at least 1, not 0"),
+        (("--think-tokens", "5", "--think", "off"), "think_tokens 5 has no effect on think='off'"),
+        (("--deadline-ms", "5", "--min-visual-tokens", "64"), "min_visual_tokens 64 has no effect"),
         (("--deadline-ms", "5", "--on-infeasible", "hope"), "on_infeasible must be one of refuse, degrade, attempt"),
     ],
 )
@@ -257,6 +261,16 @@ def test_budgets_that_make_no_sense_are_usage(
     told = tell(capsys, "run", tiny_bundle.path, "-p", "hello", *options)
     assert (told.code, told.out) == (2, "")
     assert told.err.startswith(f"error: {message}")
+
+
+def test_limits_on_a_token_and_on_the_thinking_are_in_the_budget_of_the_result(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("run", tiny_bundle.path, "-p", "hello", "--think", "on", "--max-new-tokens", 12, "--json")
+    answer = tell(capsys, *words, "--token-ms", 5000, "--think-tokens", 3).json
+    told = {name: answer["budget"][name] for name in ("deadline_ms", "token_ms", "think_tokens", "think")}
+    assert told == {"deadline_ms": None, "token_ms": 5000, "think_tokens": 3, "think": "on"}
+    assert answer["tokens"]["thinking"] <= 3
 
 
 def test_there_is_nothing_to_explain_without_a_budget(tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
