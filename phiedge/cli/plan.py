@@ -311,25 +311,41 @@ def _foreseen(opened: Bundle, task: Task, images: list[str] | None, device: Devi
 
 
 def _show(plans: list[Plan], planner: Planner, foreseen: "list[Foreseen]", *, one: bool, as_json: bool) -> None:
-    from phiedge.cli.plan_table import plan_as_dict, show_plan, show_plans
+    from phiedge.cli.plan_table import plan_as_dict, show_plans
 
-    profiles: dict[str, object] = {"profiles": []}
-    if foreseen:
-        from phiedge.cli.plan_profile import foreseen_as_dict
-
-        profiles["profiles"] = [foreseen_as_dict(each) for each in foreseen]
-    if not one:
-        if as_json:
-            emit_json({"plans": [plan_as_dict(plan, []) for plan in plans], **profiles})
-            return
-        show_plans(plans)
+    if one:
+        _show_one(plans[0], planner, foreseen, as_json=as_json)
+    elif as_json:
+        emit_json({"plans": [plan_as_dict(plan, []) for plan in plans], **_profiles(foreseen)})
     else:
-        advice = changes(plans[0], planner.others(plans[0].device), planner.storage)
-        if as_json:
-            emit_json(plan_as_dict(plans[0], advice) | profiles)
-            return
-        show_plan(plans[0], advice)
-    if foreseen:
+        show_plans(plans)
+    if foreseen and not as_json:
         from phiedge.cli.plan_profile import show_foreseen
 
         show_foreseen(foreseen)
+
+
+def _show_one(plan: Plan, planner: Planner, foreseen: "list[Foreseen]", *, as_json: bool) -> None:
+    """One device; where a profile of this very machine tells, its answer is the verdict."""
+    from phiedge.cli.plan_table import plan_as_dict, show_plan
+
+    measured = None
+    if foreseen:
+        from phiedge.cli.plan_profile import measured_verdict
+
+        measured = measured_verdict(foreseen)
+    # What the limits would have one change says nothing about times that were measured.
+    untold = measured is not None and plan.memory.fits
+    advice = [] if untold else changes(plan, planner.others(plan.device), planner.storage)
+    if as_json:
+        emit_json(plan_as_dict(plan, advice, measured) | _profiles(foreseen))
+    else:
+        show_plan(plan, advice, measured)
+
+
+def _profiles(foreseen: "list[Foreseen]") -> dict[str, object]:
+    if not foreseen:
+        return {"profiles": []}
+    from phiedge.cli.plan_profile import foreseen_as_dict
+
+    return {"profiles": [foreseen_as_dict(each) for each in foreseen]}

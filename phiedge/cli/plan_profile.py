@@ -2,14 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from phiedge.cli.console import show_table
+from phiedge.cli.plan_table import Measured
+from phiedge.engines.backends import DEFAULT_BACKEND, OPENVINO_BACKEND
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.profile.foreseeing import Foreseen
 
 _PARTS = ("preprocess", "vision", "prefill", "first_token", "answer", "total")
 _NAMES = ("preparing", "pictures", "prompt", "first token", "answer", "all")
+_OF_PROCESSORS = (DEFAULT_BACKEND, OPENVINO_BACKEND)
+
+
+def measured_verdict(found: Sequence[Foreseen]) -> Measured | None:
+    """What the soonest profile of this machine's processor says: `foresee` puts the soonest first."""
+    here = [one for one in found if not one.elsewhere and one.profile.identity.backend in _OF_PROCESSORS]
+    if not here:
+        return None
+    one = here[0]
+    verdict: Literal["promised", "refused"] | None = None
+    if one.kept is not None or one.refused is not None:
+        verdict = "refused" if one.kept is None else "promised"
+    return Measured(backend=one.profile.identity.backend, verdict=verdict)
 
 
 def show_foreseen(found: Sequence[Foreseen]) -> None:

@@ -1,7 +1,8 @@
 """What `phiedge plan` shows: one device in full, or all in one table; and the same for programs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from phiedge.cli.console import show_table
 from phiedge.devices.planning.advice import Change
@@ -19,7 +20,18 @@ _VERDICTS = {
 }
 
 
-def show_plan(plan: Plan, advice: Sequence[Change]) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a profile of the very machine says of the deadline, by its backend; no verdict where there is no deadline.
+
+    It goes before the verdict by limits: that is made of the efficiency of other engines, this was measured.
+    """
+
+    backend: str
+    verdict: Literal["promised", "refused"] | None
+
+
+def show_plan(plan: Plan, advice: Sequence[Change], measured: Measured | None = None) -> None:
     """Print one plan."""
     task, request = plan.task, plan.task.request
     pictures = ", ".join(f"{count}" for count in request.patches) or "none"
@@ -34,7 +46,7 @@ def show_plan(plan: Plan, advice: Sequence[Change]) -> None:
     print()
     for part, efficiency in _efficiencies(plan).items():
         print(f"{part}: {_told(efficiency)}")
-    _print_answer(plan)
+    _print_answer(plan, measured)
     if advice:
         print("what would do:")
         show_table(None, ("", ""), [(change.what, f"{_ms(change.planned_ms)} planned") for change in advice], right=())
@@ -60,9 +72,10 @@ def _told_cache(plan: Plan) -> str:
     return ", cache of 8 bits" if plan.storage.cache_bits == 8 else ""
 
 
-def plan_as_dict(plan: Plan, advice: Sequence[Change]) -> dict[str, object]:
+def plan_as_dict(plan: Plan, advice: Sequence[Change], measured: Measured | None = None) -> dict[str, object]:
     """JSON-ready values: bytes, milliseconds, and the sources of every efficiency."""
     memory, task = plan.memory, plan.task
+    verdict, feasible = plan.verdict, plan.feasible
     return {
         "device": plan.device.name,
         "model": task.model,
@@ -83,8 +96,11 @@ def plan_as_dict(plan: Plan, advice: Sequence[Change]) -> dict[str, object]:
         "time": {name: asdict(span) for name, span in _spans(plan).items()},
         "efficiency": {name: _as_dict(efficiency) for name, efficiency in _efficiencies(plan).items()},
         "deadline_ms": task.deadline_ms,
-        "verdict": plan.verdict,
-        "feasible": plan.feasible,
+        "verdict": verdict if measured is None else measured.verdict,
+        "feasible": feasible if measured is None else memory.fits and measured.verdict != "refused",
+        "verdict_by": "limits" if measured is None else "profile",
+        "verdict_backend": None if measured is None else measured.backend,
+        "by_limits": {"verdict": verdict, "feasible": feasible},
         "changes": [asdict(change) for change in advice],
     }
 
@@ -171,15 +187,21 @@ def _row(plan: Plan) -> list[str]:
     return cells if plan.verdict is None else [*cells, plan.verdict]
 
 
-def _print_answer(plan: Plan) -> None:
+def _print_answer(plan: Plan, measured: Measured | None) -> None:
     memory = plan.memory
     if memory.fits:
         most = min(memory.largest_context, plan.task.facts.max_position_embeddings)
         print(f"\nit fits, with room for up to {most} tokens")
     else:
         print(f"\nit does not fit: {memory.needed_bytes / 1e9:.1f} GB needed, {memory.available_bytes / 1e9:.1f} there")
-    if plan.task.deadline_ms is not None and plan.verdict is not None:
-        print(f"deadline of {_ms(plan.task.deadline_ms)}: {plan.verdict}, {_VERDICTS[plan.verdict]}")
+    if plan.task.deadline_ms is None or plan.verdict is None:
+        return
+    deadline, by_limits = f"deadline of {_ms(plan.task.deadline_ms)}", f"{plan.verdict}, {_VERDICTS[plan.verdict]}"
+    if measured is None:
+        print(f"{deadline}: {by_limits}")
+    else:
+        print(f"{deadline}: {measured.verdict}, by the profile of {measured.backend} on this machine, below")
+        print(f"by the limits in the table above alone: {by_limits}")
 
 
 def _told(efficiency: Efficiency) -> str:

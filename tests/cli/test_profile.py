@@ -6,6 +6,7 @@ import pytest
 from command_lines import assert_refused, tell
 from phiedge.bundle import Bundle
 from phiedge.cli import profile as cli_profile
+from phiedge.engines.machine_rates import MachineRates, MeasuredRate
 
 
 @pytest.fixture
@@ -25,6 +26,8 @@ def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureF
     answer = tell(capsys, *words, "--deadline-ms", "20000", "--json").json
     assert answer["plan"]["forecast"]["total"] <= 20000
     assert answer["outcome"]["promised"]
+    degraded = ("--token-ms", "20000", "--on-infeasible", "degrade", "--min-visual-tokens", "64", "--json")
+    assert tell(capsys, *words, "--deadline-ms", "20000", *degraded).json["budget"]["min_visual_tokens"] == 64
     refused = tell(capsys, *words, "--deadline-ms", "0.01", "--json")
     assert refused.code == 1
     assert refused.json["error"]["type"] == "BudgetError"
@@ -42,6 +45,30 @@ def test_a_plan_of_the_bundle_uses_its_profile(bundle: Path, capsys: pytest.Capt
     assert "a session refuses it: the budget cannot be met" in late
     kept = tell(capsys, *words, "--deadline-ms", str(found["promised"]["deadline_ms"])).out
     assert "the deadline can be promised" in kept
+
+
+def test_the_verdict_about_this_machine_is_what_was_measured_on_it(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = MeasuredRate(best=50, median=50, rounds=1)
+    slow = MachineRates(threads=2, float_type="float32", read_gbps=rate, float_gflops=rate, int8_gops=rate)
+    monkeypatch.setattr("phiedge.cli.probe_table.measure_processor", lambda: slow)
+    words = ("plan", "-t", "cpu", "--bundle", bundle, "--image", "none", "--prompt-tokens", "20")
+    before = tell(capsys, *words, "--deadline-ms", "0.05", "--json").json
+    assert before["verdict_by"] == "limits"
+    assert {name: before[name] for name in ("verdict", "feasible")} == before["by_limits"]
+    tell(capsys, "profile", bundle, "--seconds", "0.2", "--max-context", "512")
+    refused = tell(capsys, *words, "--deadline-ms", "0.05", "--json").json
+    assert (refused["verdict"], refused["feasible"], refused["verdict_by"]) == ("refused", False, "profile")
+    assert refused["by_limits"] == before["by_limits"]
+    assert refused["changes"] == []
+    in_time = refused["profiles"][0]["promised"]["deadline_ms"]
+    kept = tell(capsys, *words, "--deadline-ms", in_time, "--json").json
+    assert (kept["verdict"], kept["feasible"]) == ("promised", True)
+    told = tell(capsys, *words, "--deadline-ms", in_time).out
+    assert f"deadline of {in_time}.0 ms: promised, by the profile of onnxruntime on this machine" in told
+    assert f"by the limits in the table above alone: {kept['by_limits']['verdict']}" in told
+    assert tell(capsys, *words, "--json").json["verdict"] is None
 
 
 def test_a_person_reads_how_good_it_is(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
