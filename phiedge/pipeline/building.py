@@ -17,6 +17,7 @@ from phiedge.engines.engine_writer import EngineWriter
 from phiedge.engines.onnxruntime import built
 from phiedge.engines.onnxruntime.opening import ort_dialect
 from phiedge.engines.tensorrt.library import RTX_BACKEND, TENSORRT_BACKEND
+from phiedge.engines.tensorrt_llm.installation import BACKEND as TENSORRT_LLM_BACKEND
 from phiedge.engines.threads import check_threads, default_threads
 from phiedge.errors import UsageError, nearest
 from phiedge.pipeline.building_edge_llm import build_edge_llm
@@ -26,6 +27,8 @@ from phiedge.pipeline.whole_bundle import require_whole
 from phiedge.progress import Progress, silent
 
 BUILDABLE = (built.BACKEND, RTX_BACKEND, TENSORRT_BACKEND, EDGE_BACKEND)
+# What the verb takes: the last has no engine in the bundle, but a checkpoint beside it (building_tensorrt_llm.py).
+VERB_BACKENDS = (*BUILDABLE, TENSORRT_LLM_BACKEND)
 
 
 def build(
@@ -47,7 +50,7 @@ def build(
     `ToolError`.
     """
     if backend not in BUILDABLE:
-        close = nearest(backend, BUILDABLE) or list(BUILDABLE)
+        close = nearest(backend, VERB_BACKENDS) or list(VERB_BACKENDS)
         raise UsageError(f"there is nothing to build for {backend!r}", remedy=f"use --backend {' or '.join(close)}")
     if threads is not None:
         check_threads(threads)

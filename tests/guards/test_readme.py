@@ -13,7 +13,7 @@ import phiedge
 from phiedge.cli import app
 from phiedge.devices import find
 from phiedge.engines.backends import BACKENDS
-from phiedge.pipeline.building import BUILDABLE
+from phiedge.pipeline.building import VERB_BACKENDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,7 +62,7 @@ def test_every_device_and_backend_that_a_page_names_exists(words: list[str]) -> 
         if option in named:
             find(named[option])
     if "--backend" in named:
-        assert named["--backend"] in (BUILDABLE if words[1] == "build" else BACKENDS)
+        assert named["--backend"] in (VERB_BACKENDS if words[1] == "build" else BACKENDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
