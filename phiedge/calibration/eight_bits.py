@@ -1,9 +1,9 @@
 """Numbers of 8 bits with one scale: float8 (E4M3) for weights and activations, float8 or int8 for the cache.
 
 A number is stored as the nearest of 256, times a scale. Scales of activations are fixed before inference ("static"),
-one for a tensor, which is what engines for float8 read; those of weights are one for each row. A scale that covers the
-largest number ever seen may waste the fine steps on it: in float8 hardly, as its steps grow with the numbers; in int8
-very much so.
+one for a tensor, which is what engines for float8 read; those of weights are one for each row, or for all. A scale that
+covers the largest number ever seen may waste the fine steps on it: in float8 hardly, as its steps grow with the
+numbers; in int8 very much so.
 """
 
 from collections.abc import Mapping

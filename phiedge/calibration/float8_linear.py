@@ -1,13 +1,14 @@
-"""One linear in 8-bit floats: a scale for all of its input, a scale for each row of its weight, and the codes.
+"""One linear in 8-bit floats: a scale for all of its input, one for each row of its weight or for all, and the codes.
 
     the input    rules of `eight_bits.py` compete: what covers all that was seen, a percentile, the least square error
-    the weight   rtn    each row under the scale that covers it, rounded to nearest
-                 mse    each row under the scale that loses least, by the size of the inputs
+    the weight   rtn    under the scale that covers it, rounded to nearest
+                 mse    under the scale that loses least, by the size of the inputs
                  gptq   and column by column, those still to come making up for each error
 
 Each is judged by the output, on rows that no method saw: the rules with the weight as it is, the methods with the input
 rounded by the rule that won. 8-bit floats have 3 bits of mantissa: what rounding to nearest loses hardly depends on the
-scale, about 2.6 percent of each number, and only feedback gets below that.
+scale, about 2.6 percent of each number, and only feedback gets below that. So one scale for a whole weight loses little
+more than one for each row: it takes from the rows that are small what lies below the range of the exponents.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ from phiedge.exporters.float8 import LARGEST_SCALED, Float8Weight
 
 Float8Method: TypeAlias = Literal["rtn", "mse", "gptq"]
 FLOAT8_METHODS: tuple[Float8Method, ...] = get_args(Float8Method)
+WeightScales: TypeAlias = Literal["row", "tensor"]
+WEIGHT_SCALES: tuple[WeightScales, ...] = get_args(WeightScales)
 # What can be asked for by name. Smoothing (AWQ) has nothing to give: a column times a power of two has the same
 # mantissas, so only what leaves the range of the exponents would gain.
 FLOAT8_CHOICES: Mapping[str, tuple[Float8Method, ...]] = {
@@ -43,15 +46,24 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Float8Settings:
-    """Which `methods` compete for the weight of each linear."""
+    """Which `methods` compete for the weight of each linear, and what has a scale: each row, or the whole weight.
+
+    The whole weight of a fused linear is that of q, k and v, or of gate and up: engines that cut them apart, and those
+    that join them again, then find the same scale in all parts.
+    """
 
     methods: tuple[Float8Method, ...] = FLOAT8_METHODS
+    weight_scales: WeightScales = "row"
 
     def __post_init__(self) -> None:
         unknown = [method for method in self.methods if method not in FLOAT8_METHODS]
         if unknown or not self.methods:
             raise UsageError(
                 f"there is no method {unknown or 'at all'}", remedy=f"use some of {', '.join(FLOAT8_METHODS)}"
+            )
+        if self.weight_scales not in WEIGHT_SCALES:
+            raise UsageError(
+                f"there are no scales for each {self.weight_scales!r}", remedy=f"use {' or '.join(WEIGHT_SCALES)}"
             )
 
     @property
@@ -61,7 +73,7 @@ class Float8Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Float8Codes:
-    """`codes` float8 [n, K] under `scales` [n, 1], each a normal float16."""
+    """`codes` float8 [n, K] under `scales` [n, 1], each a normal float16, all the same where a weight has one."""
 
     codes: Tensor
     scales: Tensor
@@ -92,8 +104,10 @@ def choose_float8(weight: Tensor, inputs: InputStatistics, settings: Float8Setti
     size = max(float(wanted.square().sum()), 1e-30)
     input_scale = _choose_input(weight, inputs, wanted, size)
     held = rounded(inputs.held, input_scale.scale, "float8")
-    covering = _normal(weight.abs().amax(dim=1, keepdim=True) / LARGEST["float8"])
-    scales = covering if settings.methods == ("rtn",) else _best_scales(weight, covering, inputs.importance.flatten())
+    covering = _covering_scales(weight, settings.weight_scales)
+    scales = covering
+    if settings.methods != ("rtn",):
+        scales = _best_scales(weight, covering, inputs.importance.flatten(), settings.weight_scales)
     feedback = None
     if settings.needs_gram:
         assert inputs.gram is not None
@@ -183,12 +197,23 @@ def _choose_input(weight: Tensor, inputs: InputStatistics, wanted: Tensor, size:
     )
 
 
-def _best_scales(weight: Tensor, covering: Tensor, importance: Tensor) -> Tensor:
-    """For each row the scale [n, 1] with the least error, its columns weighted by `importance` [K]."""
-    best, least = covering, _row_errors(weight, covering, importance)
+def _covering_scales(weight: Tensor, each: WeightScales) -> Tensor:
+    """The scales [n, 1] under which nothing is clipped."""
+    largest = weight.abs().amax(dim=1, keepdim=True)
+    return _normal((largest if each == "row" else largest.amax().repeat(len(weight), 1)) / LARGEST["float8"])
+
+
+def _best_scales(weight: Tensor, covering: Tensor, importance: Tensor, each: WeightScales) -> Tensor:
+    """For each row, or for all, the scale [n, 1] with the least error, the columns weighted by `importance` [K]."""
+
+    def lost(scales: Tensor) -> Tensor:
+        errors = _row_errors(weight, scales, importance)
+        return errors if each == "row" else errors.sum().repeat(len(weight), 1)
+
+    best, least = covering, lost(covering)
     for stretch in _STRETCHES:
         scales = _normal(covering * stretch)
-        errors = _row_errors(weight, scales, importance)
+        errors = lost(scales)
         better = errors < least
         best, least = torch.where(better, scales, best), torch.where(better, errors, least)
     return best

@@ -26,7 +26,7 @@ from phiedge.calibration.decoder_layer import (
 from phiedge.calibration.divergence import Divergence
 from phiedge.calibration.eight_bits import rounded
 from phiedge.calibration.float8_artefact import Float8LayerArtefact
-from phiedge.calibration.float8_linear import Float8Chosen, Float8Settings, choose_float8
+from phiedge.calibration.float8_linear import Float8Chosen, Float8Settings, WeightScales, choose_float8
 from phiedge.calibration.kv_scales import CacheStatistics
 from phiedge.calibration.layer_steps import LayerSteps, Step
 from phiedge.calibration.linear_report import outlier_columns
@@ -49,6 +49,7 @@ class Float8Calibration:
     key: str
     layers: int
     divergence: Mapping[str, Divergence]
+    weight_scales: WeightScales
 
     def layer(self, index: int) -> Float8LayerArtefact:
         """The artefact of one layer."""
@@ -97,7 +98,13 @@ def calibrate_float8(
         return layer.run(rows.before(index), rows.unfinished())
 
     run_layers(rows, directory, key, layers, run, progress)
-    return Float8Calibration(directory=directory, key=key, layers=layers, divergence=rows.divergence())
+    return Float8Calibration(
+        directory=directory,
+        key=key,
+        layers=layers,
+        divergence=rows.divergence(),
+        weight_scales=settings.weight_scales,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

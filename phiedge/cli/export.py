@@ -69,6 +69,15 @@ def export(
             help="Of calibration: auto (the best of all for each linear), rtn, awq, gptq or awq+gptq.",
         ),
     ] = "auto",
+    weight_scales: Annotated[
+        str,
+        typer.Option(
+            "--weight-scales",
+            metavar="NAME",
+            help="At fp8, what has a scale: each row of a weight, or the whole tensor, as TensorRT-LLM on RTX 40 and "
+            "50 and Edge-LLM on Thor read it.",
+        ),
+    ] = "row",
     linears_mb: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +155,7 @@ def export(
         precision=precision,
         calibration=calibration,
         method=method,
+        weight_scales=weight_scales,
         kv_cache=kv_cache,
         linears_mb=linears_mb,
         max_context=max_context,

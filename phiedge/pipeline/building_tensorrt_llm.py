@@ -14,6 +14,7 @@ from phiedge.engines.tensorrt_llm.installation import Installation, find_install
 from phiedge.engines.tensorrt_llm.load_check import check_loads
 from phiedge.errors import BundleError
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory, check_destination
+from phiedge.exporters.checkpoints.text_model import has_tensor_scales
 from phiedge.pipeline.repacking import beside, repack
 from phiedge.progress import Progress, silent
 
@@ -42,7 +43,7 @@ def build_tensorrt_llm(path: str | os.PathLike[str], *, progress: Progress = sil
     """
     bundle = Bundle.open(path)
     sm = _sm(bundle)
-    check_device(sm, bundle.manifest.precision.decoder)
+    check_device(sm, bundle.manifest.precision.decoder, tensor_scales=has_tensor_scales(bundle))
     assert sm is not None
     installation = find_installation()
     way = installation.way if installation else way_elsewhere(sm)

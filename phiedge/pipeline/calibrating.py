@@ -13,7 +13,7 @@ from phiedge.calibration.artefact import LayerReport
 from phiedge.calibration.calibrated import METHOD, CalibratedQuantiser, FoldedSource
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.calibration.float8_calibrated import Float8Quantiser
-from phiedge.calibration.float8_linear import FLOAT8_CHOICES, Float8Settings
+from phiedge.calibration.float8_linear import FLOAT8_CHOICES, WEIGHT_SCALES, Float8Settings, WeightScales
 from phiedge.calibration.float8_run import Float8Calibration, calibrate_float8
 from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.methods import CHOICES, Settings
@@ -34,12 +34,28 @@ from phiedge.pipeline.mixing import Mixed, measuring_bytes, mix
 from phiedge.progress import Progress, silent
 
 BUILTIN, NONE = "builtin", "none"
+ROW: WeightScales = "row"
 ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
 _MOST_NAMED = 4
 FLOAT32_PARAMETERS = 1_000_000_000  # larger models are computed in the type that they were trained in
 _DIGITS = 6
 # Of memory: torch and one sample's rows, and for each weight of a linear its value, what it is compared with, its code.
 _BASE_BYTES, _WEIGHT_BYTES = 800_000_000, 10
+
+
+def check_weight_scales(asked: str, plan: PrecisionPlan) -> WeightScales:
+    """What `--weight-scales` asks for. Raises `UsageError` where there is no such thing, or nothing that has them."""
+    found = next((each for each in WEIGHT_SCALES if each == asked), None)
+    if found is None:
+        raise UsageError(
+            f"there are no --weight-scales {asked!r}", remedy=f"--weight-scales {' or '.join(WEIGHT_SCALES)}"
+        )
+    if found != ROW and plan.decoder != "float8":
+        raise UsageError(
+            f"--weight-scales {found} is of 8-bit floats, --precision {plan.name} has none",
+            remedy="leave --weight-scales out, or use --precision fp8",
+        )
+    return found
 
 
 def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> None:
@@ -185,6 +201,8 @@ class Calibrated:
             "layers": [_told(layer) for layer in layers],
             "head": None if head is None else _short(asdict(head)),
         }
+        if isinstance(self.calibration, Float8Calibration):
+            report["calibration"]["weight_scales"] = self.calibration.weight_scales
 
     def remove(self) -> None:
         """Remove the artefacts: the bundle has what was in them."""
@@ -204,6 +222,7 @@ def calibrate_for_export(
     directory: Path,
     *,
     method: str = "auto",
+    weight_scales: WeightScales = ROW,
     max_context: int,
     progress: Progress = silent,
 ) -> Calibrated:
@@ -218,7 +237,7 @@ def calibrate_for_export(
     )
     samples = SampleBuilder(source, max_context=max_context).build(examples)
     compute = compute_type(source)
-    settings = _settings(plan, method)
+    settings = _settings(plan, method, weight_scales)
     _require_memory(source, settings)
     if not directory.exists():
         _require_space(directory.parent, source, samples, compute, plan)
@@ -236,9 +255,9 @@ def calibrate_for_export(
     return Calibrated(calibration=calibrated, model=source, samples=samples, data=data, compute=compute)
 
 
-def _settings(plan: PrecisionPlan, method: str) -> Settings | Float8Settings:
+def _settings(plan: PrecisionPlan, method: str, weight_scales: WeightScales) -> Settings | Float8Settings:
     if plan.decoder == "float8":
-        return Float8Settings(methods=FLOAT8_CHOICES[method])
+        return Float8Settings(methods=FLOAT8_CHOICES[method], weight_scales=weight_scales)
     assert plan.group_size is not None
     assert plan.decoder_bits is not None
     return Settings(

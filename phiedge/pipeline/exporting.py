@@ -30,11 +30,13 @@ from phiedge.pipeline.cache_calibrating import (
 from phiedge.pipeline.calibrating import (
     BUILTIN,
     NONE,
+    ROW,
     Calibrated,
     calibrate_for_export,
     calibration_directory,
     check_calibration,
     check_units,
+    check_weight_scales,
     compute_type,
     is_calibrated,
 )
@@ -62,6 +64,7 @@ def export(
     precision: str = "auto",
     calibration: str = "none",
     method: str = "auto",
+    weight_scales: str = ROW,
     kv_cache: str = FLOAT,
     linears_mb: float | None = None,
     max_context: int | None = None,
@@ -76,6 +79,7 @@ def export(
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
     for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
+    `weight_scales` is what has a scale at fp8: each "row" of a weight, or the whole "tensor", which more engines read.
     `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
     (`cache_calibrating.py`). With `linears_mb`, the decoder's linears that need it most get more bits, until all take
     so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same
@@ -91,6 +95,7 @@ def export(
     check_units(device, precision)
     cache = check_kv_cache(kv_cache, device)
     asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
+    each = check_weight_scales(weight_scales, asked.plan)
     check_calibration(calibration, method, asked.plan)
     check_budget(linears_mb, calibrated=calibration != NONE, plan=asked.plan, also=also)
     check_also(also, output, overwrite=overwrite)
@@ -119,6 +124,7 @@ def export(
                 calibration,
                 calibration_directory(output),
                 method=method,
+                weight_scales=each,
                 max_context=max_context,
                 progress=progress,
             )

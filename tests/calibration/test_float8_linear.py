@@ -1,9 +1,20 @@
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from phiedge.calibration.eight_bits import rounded
-from phiedge.calibration.float8_linear import FLOAT8_METHODS, Float8Settings, choose_float8, nearest, with_feedback
+from phiedge.calibration.float8_linear import (
+    FLOAT8_METHODS,
+    Float8Method,
+    Float8Settings,
+    WeightScales,
+    choose_float8,
+    nearest,
+    with_feedback,
+)
 from phiedge.calibration.gptq import Feedback
 from phiedge.calibration.statistics import InputStatistics, RowRoles
 from phiedge.errors import ExportError, UsageError
@@ -66,6 +77,23 @@ def test_scales_are_normal_float16_numbers_and_cover_or_clip_on_purpose() -> Non
     assert float(scales.min()) >= 2.0**-14
     half = torch.tensor(chosen.input_scale.scale).to(torch.float16)
     assert chosen.input_scale.scale == float(half)
+
+
+@pytest.mark.parametrize("method", FLOAT8_METHODS)
+def test_a_weight_may_have_one_scale_for_all_rows(method: Float8Method) -> None:
+    settings = Float8Settings(methods=(method,), weight_scales="tensor")
+    chosen = choose_float8(weight(), statistics(correlated_rows()), settings)
+    assert chosen.codes.scales.shape == (OUTPUTS, 1)
+    assert chosen.codes.scales.unique().numel() == 1
+    assert np.unique(chosen.codes.weight().scales).size == 1
+    by_row = choose_float8(weight(), statistics(correlated_rows()), Float8Settings(methods=(method,)))
+    assert by_row.codes.scales.unique().numel() > 1
+    assert chosen.errors[method] < 1.5 * by_row.errors[method]
+
+
+def test_scales_for_neither_rows_nor_a_tensor_are_refused() -> None:
+    with pytest.raises(UsageError, match="no scales for each 'block'"):
+        Float8Settings(weight_scales=cast(WeightScales, "block"))
 
 
 def test_without_correlation_feedback_is_rounding_to_nearest() -> None:

@@ -8,6 +8,8 @@ import pytest
 from phiedge.bundle import Bundle
 from phiedge.calibration.decoder_layer import linear_name
 from phiedge.errors import UsageError
+from phiedge.exporters.checkpoints.modelopt import modelopt_quantization, modelopt_tensors
+from phiedge.exporters.checkpoints.text_model import has_tensor_scales
 from phiedge.pipeline import export
 from phiedge.pipeline.report_agreement import check_report
 from phiedge.runtime.goldens import check
@@ -59,6 +61,7 @@ def test_a_bundle_at_fp8_has_graphs_for_both_engines_over_one_set_of_weights(bun
 def test_the_report_tells_the_scale_of_every_input_and_what_each_rule_and_method_lost(bundle) -> None:
     told = read_report(bundle)
     assert told["method"] == "calibrated"
+    assert told["calibration"]["weight_scales"] == "row"
     layers = told["calibration"]["layers"]
     rows = {linear_name(layer["layer"], row["linear"]): row for layer in layers for row in layer["linears"]}
     assert [tensor["method"] for tensor in told["tensors"]] == [rows[t["name"]]["method"] for t in told["tensors"]]
@@ -75,6 +78,43 @@ def test_it_verifies_and_answers_on_the_cpu(bundle) -> None:
     assert all(row.ok for row in check(bundle))
     with Session.open(bundle, max_context=512) as session:
         assert session.generate("What is this?", max_new_tokens=4).token_ids
+
+
+def test_with_scales_for_tensors_every_linear_has_one_and_modelopt_is_plain_fp8(
+    bundle, tiny_checkpoint, examples, tmp_path
+) -> None:
+    by_tensor = export(
+        str(tiny_checkpoint),
+        target="rtx-4090",
+        precision="fp8",
+        calibration=str(examples),
+        method="rtn",
+        weight_scales="tensor",
+        output=tmp_path / "bundle",
+        max_context=1024,
+    )
+    assert read_report(by_tensor)["calibration"]["weight_scales"] == "tensor"
+    assert "one scale for each tensor" in by_tensor.file("quantization.html").read_text()
+    assert check_report(by_tensor) == []
+    assert [has_tensor_scales(found) for found in (bundle, by_tensor)] == [False, True]
+    flat, nested = modelopt_quantization(by_tensor)
+    assert (flat["quant_algo"], nested["quantization"]["kv_cache_quant_algo"]) == ("FP8", "FP8")
+    scales = [tensor for tensor in modelopt_tensors(by_tensor) if tensor.name.endswith("_scale")]
+    assert {(tensor.dtype, tensor.shape) for tensor in scales} == {("F32", ())}
+    assert len(scales) == (2 * 7 + 2) * by_tensor.manifest.facts.num_layers
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int4", "weight_scales": "tensor"}, "--weight-scales tensor is of 8-bit floats"),
+        ({"precision": "fp8", "weight_scales": "column"}, "there are no --weight-scales 'column'"),
+    ],
+)
+def test_scales_that_cannot_be_are_refused_before_anything_is_read(tmp_path, options, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        export("nowhere", target="rtx-4090", calibration="builtin", output=tmp_path / "bundle", **options)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_left_beside_the_bundle(bundle) -> None:

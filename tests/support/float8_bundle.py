@@ -26,7 +26,9 @@ LINEARS = {
 KV_CACHE = {"float8": {"key": [0.25], "value": [0.5]}}
 
 
-def float8_bundle(destination: Path, manifest: Manifest, sm: str = "8.9") -> tuple[Bundle, dict[str, np.ndarray]]:
+def float8_bundle(
+    destination: Path, manifest: Manifest, sm: str = "8.9", *, tensor_scales: bool = False
+) -> tuple[Bundle, dict[str, np.ndarray]]:
     """The bundle, and what its linears stand for by the checkpoint's names."""
     random = np.random.default_rng(1)
     weights: dict[str, np.ndarray] = {}
@@ -36,6 +38,8 @@ def float8_bundle(destination: Path, manifest: Manifest, sm: str = "8.9") -> tup
         full = f"model.layers.0.{name}.weight"
         codes = random.normal(size=shape).astype(ml_dtypes.float8_e4m3fn)
         scales = random.uniform(0.01, 1, (shape[0], 1)).astype(np.float16)
+        if tensor_scales:
+            scales[:] = scales[0]
         weights |= {f"{full}.float8": codes, f"{full}.scales": scales}
         held[f"constant.{full}.input_scale"] = np.float32(0.125 * (1 + len(held)))
         meant[full] = codes.astype(np.float32) * scales.astype(np.float32)

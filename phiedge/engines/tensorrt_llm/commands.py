@@ -11,7 +11,8 @@ Kind: TypeAlias = Literal["modelopt", "trtllm-legacy"]
 JETSON_SM = 87
 # Its documentation's rows of W4A16_AWQ: Ampere, Ada, Hopper. Blackwell has FP8 and NVFP4 there.
 INT4_SM = (80, 86, 87, 89, 90)
-FLOAT8_SM = 90  # its documentation's row of FP8 by channel and token
+FLOAT8_SM = (89, 90, 120)  # its rows of FP8: Ada, Hopper, Blackwell
+FLOAT8_BY_ROW_SM = (90,)  # and of FP8 by channel and token
 KINDS: dict[Way, Kind] = {"load": "modelopt", "engine": "trtllm-legacy"}
 
 
@@ -23,17 +24,25 @@ class Elsewhere:
     needs: str
 
 
-def check_device(sm: int | None, decoder: str) -> None:
-    """Refuse a device whose TensorRT-LLM has no kernels for such a decoder. Raises `DeviceError`."""
+def check_device(sm: int | None, decoder: str, *, tensor_scales: bool = False) -> None:
+    """Refuse a device whose TensorRT-LLM has no kernels for such a decoder. Raises `DeviceError`.
+
+    `tensor_scales`: in FP8, weights have one scale for all of their rows.
+    """
     if sm is None:
         raise DeviceError(
             "TensorRT-LLM runs on GPUs, this bundle is for a processor", remedy="export with --target rtx or orin"
         )
-    if decoder == "float8" and sm != FLOAT8_SM:
-        raise DeviceError(
-            f"TensorRT-LLM has kernels of FP8 with a scale for each row for SM {FLOAT8_SM}, this is SM {sm}",
-            remedy="phiedge build --backend tensorrt-rtx, or phiedge repack --format compressed-tensors for vLLM",
-        )
+    if decoder == "float8":
+        has, each = (FLOAT8_SM, "tensor") if tensor_scales else (FLOAT8_BY_ROW_SM, "row")
+        if sm not in has:
+            able = not tensor_scales and sm in FLOAT8_SM
+            raise DeviceError(
+                f"TensorRT-LLM has kernels of FP8 with a scale for each {each} for SM {', '.join(map(str, has))}, "
+                f"this is SM {sm}",
+                remedy=("export with --weight-scales tensor, or " if able else "")
+                + "phiedge build --backend tensorrt-rtx, or phiedge repack --format compressed-tensors for vLLM",
+            )
     if decoder != "float8" and sm not in INT4_SM:
         raise DeviceError(
             f"TensorRT-LLM has no int4 kernels for SM {sm}, it has them for SM {', '.join(map(str, INT4_SM))}",

@@ -2,7 +2,7 @@
 
 repack.py           the formats by name, and the one function that writes them
   awq.py            int4, unfused: TensorRT Edge-LLM on Orin, vLLM
-  modelopt.py       int4, unfused: TensorRT-LLM's PyTorch backend
+  modelopt.py       int4 and FP8, unfused: TensorRT-LLM's PyTorch backend, Edge-LLM
   compressed.py     the whole model under the publisher's names: vLLM
   trtllm_legacy.py  what `trtllm-build` takes
   text_model.py     the decoder as the Llama that they know

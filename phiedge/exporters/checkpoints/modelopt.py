@@ -5,10 +5,12 @@ weight_scale float32 [out, in / 128]. The factors of AWQ are folded already, but
 o_proj and down_proj by `pre_quant_scale` without asking whether it is there, so these two have one, of ones; the
 others' is ignored, and left out.
 
-FP8: weight float8 [out, in] with weight_scale float32 [out], which ModelOpt calls FP8_PER_CHANNEL_PER_TOKEN: readers
-find the scale of every token's input themselves. Its plain FP8 has one scale for a tensor, which a bundle's codes, with
-one for each row, would have to be rounded again for. Keys and values have scalars, k_scale and v_scale.
- Source: nvidia-modelopt 0.47's export; `linear.py` of TensorRT-LLM 1.3.
+FP8: weight float8 [out, in], weight_scale float32 (), input_scale float32 (), where all rows of the bundle's weights
+have the same scale. q, k and v then have one, too, and gate and up: TensorRT-LLM joins them under the largest of their
+scales, and rounds again what has another. Otherwise weight_scale is float32 [out], which ModelOpt calls
+FP8_PER_CHANNEL_PER_TOKEN: readers find the scale of every token's input themselves. Keys and values have scalars,
+k_scale and v_scale.
+Source: nvidia-modelopt 0.47's export; `linear.py` of TensorRT-LLM 1.3.
 """
 
 import json
@@ -27,6 +29,7 @@ from phiedge.exporters.checkpoints.text_model import (
     LAYER,
     Part,
     decoder_weights,
+    has_tensor_scales,
     parts_of_layer,
     require_float8,
     require_int4,
@@ -35,6 +38,7 @@ from phiedge.exporters.quantised import QuantisedWeight
 
 GROUPS = (128,)
 FIRST_FP8_SM = 89
+FP8, FP8_BY_ROW = "FP8", "FP8_PER_CHANNEL_PER_TOKEN"
 SCALED_INPUTS = ("o_proj", "down_proj")  # which readers want a `pre_quant_scale` for
 _PLAIN = ("lm_head", "model.embed_tokens")
 # The format is ModelOpt's, and readers tell it by this name; the version is the one whose export this was held against.
@@ -50,12 +54,12 @@ def modelopt_tensors(bundle: Bundle) -> list[TensorOut]:
     else:
         require_int4(bundle, weights, "modelopt", groups=GROUPS)
     tensors = [embedding_table(bundle)]
-    cache = cache_scales(bundle)
+    cache, one_scale = cache_scales(bundle), has_tensor_scales(bundle)
     for layer in range(bundle.manifest.facts.num_layers):
         prefix = LAYER.format(layer)
         tensors.append(plain_tensor(weights, f"{prefix}input_layernorm.weight"))
         for part in parts_of_layer(bundle.manifest.facts, layer):
-            tensors += _float8_linear(weights, part) if in_float8 else _linear(weights, part)
+            tensors += _float8_linear(weights, part, one_scale) if in_float8 else _linear(weights, part)
         if cache is not None:
             tensors += _cache(prefix, *cache[layer])
         tensors.append(plain_tensor(weights, f"{prefix}post_attention_layernorm.weight"))
@@ -70,9 +74,14 @@ def modelopt_quantization(bundle: Bundle) -> tuple[dict[str, object], dict[str, 
         "has_zero_point": False,
         "pre_quant_scale": True,
     }
-    if bundle.manifest.precision.decoder == "float8":
-        algorithm = {"quant_algo": "FP8_PER_CHANNEL_PER_TOKEN"}
     flat: dict[str, object] = {"quant_method": "modelopt", "ignore": list(_PLAIN), "producer": PRODUCER}
+    if has_tensor_scales(bundle):
+        algorithm = {"quant_algo": FP8}
+        static = {"dynamic": False, "num_bits": 8, "type": "float"}
+        group = {"input_activations": static, "weights": static, "targets": ["Linear"]}
+        flat["config_groups"] = {"group_0": group}
+    elif bundle.manifest.precision.decoder == "float8":
+        algorithm = {"quant_algo": FP8_BY_ROW}
     in_cache = "FP8" if cache_scales(bundle) is not None else None
     if in_cache:
         flat["kv_cache_scheme"] = {"dynamic": False, "num_bits": 8, "type": "float"}
@@ -102,7 +111,7 @@ def pack_rows(weight: QuantisedWeight) -> NDArray[np.uint8]:
     return packed
 
 
-def _float8_linear(weights: StoredWeights, part: Part) -> Iterator[TensorOut]:
+def _float8_linear(weights: StoredWeights, part: Part, one_scale: bool) -> Iterator[TensorOut]:
     found = weights.float8(part.stored)
     assert found is not None
 
@@ -110,7 +119,12 @@ def _float8_linear(weights: StoredWeights, part: Part) -> Iterator[TensorOut]:
         yield weights.read_float8(found, part.rows)
 
     yield TensorOut(name=f"{part.name}.weight", dtype="F8_E4M3", shape=(part.count, found.k), parts=codes)
-    yield TensorOut.of(f"{part.name}.weight_scale", "F32", weights.read_float8_scales(found, part.rows))
+    scales = weights.read_float8_scales(found, part.rows)
+    if one_scale:
+        yield TensorOut.of(f"{part.name}.weight_scale", "F32", np.array(scales[0], np.float32))
+        yield TensorOut.of(f"{part.name}.input_scale", "F32", np.array(found.input_scale, np.float32))
+    else:
+        yield TensorOut.of(f"{part.name}.weight_scale", "F32", scales)
 
 
 def _cache(prefix: str, key: float, value: float) -> Iterator[TensorOut]:

@@ -17,7 +17,10 @@ from phiedge.errors import FormatError, UsageError
 from phiedge.exporters.checkpoints.tensor_index import Entry, tensor_index
 
 EDGE_LLM, TENSORRT_LLM, TRTLLM_BUILD, VLLM = "edge-llm", "tensorrt-llm", "trtllm-build", "vllm"
-ORIN_SM = 87  # it has no FP8 in its matrix units
+ORIN_SM, FIRST_FP8_SM = 87, 89  # the units of those before 89 have no FP8, Orin's neither
+# Where readers multiply FP8 under one scale a tensor, and TensorRT-LLM under one a row; docs/guides/ecosystem.md.
+_TENSORRT_LLM_FP8, _TENSORRT_LLM_FP8_BY_ROW, _EDGE_LLM_FP8_FROM = (89, 90, 120), (90,), 100
+_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # what TensorRT-LLM joins
 _FUSED = (".qkv_proj.", ".gate_up_proj.")
 _AWQ_ZEROS, _GPTQ_ZEROS = 0x88888888, (0x77777777, 0x88888888)
 _UNIFIED_SCALED = (".o_proj.", ".down_proj.")
@@ -47,8 +50,8 @@ def check_readable(directory: Path, reader: str, *, sm: int | None = None) -> No
     method = "trtllm-legacy" if reader == TRTLLM_BUILD else str(said.get("quant_method", "none"))
     written = Written(directory=directory, method=method, said=said, tensors=tensor_index(directory))
     _RULES[reader](written)
-    if sm == ORIN_SM and _is_float8(written):
-        raise _wrong(written, "is FP8, which Orin (SM 87) does not multiply", "export with --precision int4")
+    if sm is not None and _is_float8(written):
+        _float8_units(written, reader, sm)
 
 
 def _edge_llm(written: Written) -> None:
@@ -68,8 +71,10 @@ def _edge_llm(written: Written) -> None:
         _two_rows_a_byte(written)
     if written.method == "modelopt" and written.said.get("quant_algo") == "FP8_PER_CHANNEL_PER_TOKEN":
         raise _wrong(
-            written, "has a scale for each row, Edge-LLM reads one for a tensor", "phiedge repack --format awq"
+            written, "has a scale for each row, Edge-LLM reads one for a tensor", "export with --weight-scales tensor"
         )
+    if _is_plain(written):
+        _scalars(written)
 
 
 def _tensorrt_llm(written: Written) -> None:
@@ -83,8 +88,11 @@ def _tensorrt_llm(written: Written) -> None:
         for name in _linears(written, ".weight", "U8"):
             if any(part in f"{name}." for part in _UNIFIED_SCALED) and f"{name}.pre_quant_scale" not in written.tensors:
                 raise _wrong(written, f"has no {name}.pre_quant_scale, which TensorRT-LLM reads", "repack the bundle")
-
-    _scales_of_rows(written, ())
+    if _is_plain(written):
+        _scalars(written)
+        _same_together(written)
+    else:
+        _scales_of_rows(written, ())
 
 
 def _vllm(written: Written) -> None:
@@ -93,7 +101,10 @@ def _vllm(written: Written) -> None:
         raise _wrong(written, "is W4A16_AWQ of ModelOpt, which vLLM does not read", "phiedge repack --format awq")
     if written.method == "awq":
         _unfused(written, "which AWQ's order of outputs does not allow")
-    _scales_of_rows(written, (1,) if written.method == "compressed-tensors" else ())
+    if _is_plain(written):
+        _scalars(written)
+    else:
+        _scales_of_rows(written, (1,) if written.method == "compressed-tensors" else ())
     for name in _linears(written, ".weight_packed", "I32"):
         rows, k = (int(side) for side in written.tensors[f"{name}.weight_shape"].read())
         groups = written.tensors[f"{name}.weight_scale"].shape
@@ -180,6 +191,63 @@ def _scales_of_rows(written: Written, columns: tuple[int, ...]) -> None:
         if scales is None or scales.shape != (rows, *columns):
             told = "no scales" if scales is None else f"scales {scales.shape}"
             raise _wrong(written, f"has {told} for {name}, wanted are {(rows, *columns)}", "repack the bundle")
+
+
+def _scalars(written: Written) -> None:
+    """Weights in 8-bit floats have one scale, and their inputs one."""
+    for name in _linears(written, ".weight", "F8_E4M3"):
+        for scale in ("weight_scale", "input_scale"):
+            found = written.tensors.get(f"{name}.{scale}")
+            if found is None or (found.dtype, found.shape) != ("F32", ()):
+                told = "nothing" if found is None else f"{found.dtype} {found.shape}"
+                raise _wrong(written, f"has {told} as {name}.{scale}, wanted is F32 ()", "repack the bundle")
+
+
+def _same_together(written: Written) -> None:
+    """q, k and v, or gate and up, have the same scales: otherwise their joined weight is rounded once more."""
+    for name in _linears(written, ".weight", "F8_E4M3"):
+        before, _, last = name.rpartition(".")
+        joined = next((parts for parts in _TOGETHER if last in parts[1:]), None)
+        if joined is None:
+            continue
+        for scale in ("weight_scale", "input_scale"):
+            first, other = f"{before}.{joined[0]}.{scale}", f"{name}.{scale}"
+            found = [float(written.tensors[one].read()) for one in (first, other) if one in written.tensors]
+            if len(set(found)) > 1:
+                raise _wrong(
+                    written,
+                    f"has {found[0]:g} as {first} and {found[1]:g} as {other}, which TensorRT-LLM joins under the "
+                    "largest, rounding again what had another",
+                    "export with --weight-scales tensor, and repack",
+                )
+
+
+def _float8_units(written: Written, reader: str, sm: int) -> None:
+    """The GPU multiplies FP8, and the reader has kernels for its scales there."""
+    if sm < FIRST_FP8_SM:
+        told = f"Orin (SM {sm})" if sm == ORIN_SM else f"SM {sm}"
+        raise _wrong(written, f"is FP8, which {told} does not multiply", "export with --precision int4")
+    if reader == EDGE_LLM and sm < _EDGE_LLM_FP8_FROM:
+        raise _wrong(
+            written,
+            f"is FP8, which Edge-LLM multiplies from SM {_EDGE_LLM_FP8_FROM} on, this is SM {sm}",
+            "phiedge repack --format awq of a bundle in int4",
+        )
+    if reader == TENSORRT_LLM:
+        plain = _is_plain(written)
+        has = _TENSORRT_LLM_FP8 if plain else _TENSORRT_LLM_FP8_BY_ROW
+        if sm not in has:
+            each = "tensor" if plain else "row"
+            raise _wrong(
+                written,
+                f"has a scale for each {each}, TensorRT-LLM has kernels of that for SM {', '.join(map(str, has))}, "
+                f"this is SM {sm}",
+                "phiedge build --backend tensorrt-rtx" if plain else "export with --weight-scales tensor",
+            )
+
+
+def _is_plain(written: Written) -> bool:
+    return written.method == "modelopt" and written.said.get("quant_algo") == "FP8"
 
 
 def _linears(written: Written, suffix: str, dtype: str) -> list[str]:

@@ -16,7 +16,7 @@ from phiedge.exporters.checkpoints import awq, compressed, modelopt, trtllm_lega
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory
 from phiedge.exporters.checkpoints.readers import EDGE_LLM, TENSORRT_LLM, TRTLLM_BUILD, VLLM, check_readable
 from phiedge.exporters.checkpoints.tensor_file import TensorOut, needed_bytes, write_tensors
-from phiedge.exporters.checkpoints.text_model import check_int4, llama_config
+from phiedge.exporters.checkpoints.text_model import check_int4, has_tensor_scales, llama_config
 from phiedge.exporters.checkpoints.tokenizer_files import text_files, write_text_files
 from phiedge.progress import Progress, silent
 
@@ -45,10 +45,13 @@ def _awq(bundle: Bundle) -> Contents:
 
 def _modelopt(bundle: Bundle) -> Contents:
     config = llama_config(bundle.manifest.facts, dtype="float16")
+    readers = None
+    if bundle.manifest.precision.decoder == "float8":
+        readers = (TENSORRT_LLM, VLLM, EDGE_LLM) if has_tensor_scales(bundle) else (TENSORRT_LLM, VLLM)
     flat, nested = modelopt.modelopt_quantization(bundle)
     return Contents(
         tensors=modelopt.modelopt_tensors(bundle),
-        readers=(TENSORRT_LLM, VLLM) if bundle.manifest.precision.decoder == "float8" else None,
+        readers=readers,
         config=config | {"quantization_config": flat},
         json_files={"hf_quant_config.json": nested},
     )

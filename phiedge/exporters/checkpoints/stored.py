@@ -104,6 +104,11 @@ class StoredWeights:
         _check_scales(linear.name, scales)
         return scales
 
+    def one_scale(self, linear: Float8Linear) -> float | None:
+        """The scale of every row where all rows have the same, otherwise None. Raises `FormatError`."""
+        scales = self.read_float8_scales(linear, slice(0, linear.rows))
+        return float(scales[0]) if (scales == scales[0]).all() else None
+
     def read_grouped(self, linear: GroupedLinear, rows: slice) -> QuantisedWeight:
         """Some rows of a linear, as its quantiser gave them."""
         packed = self._read(self._of(f"{linear.name}.int{linear.bits}"), rows).reshape(rows.stop - rows.start, -1)

@@ -114,6 +114,17 @@ def require_float8(bundle: Bundle, weights: StoredWeights, what: str) -> None:
                 )
 
 
+def has_tensor_scales(bundle: Bundle) -> bool:
+    """Whether every linear of the layers is of 8-bit floats under one scale, the fused ones as a whole."""
+    if bundle.manifest.precision.decoder != "float8":
+        return False
+    weights = decoder_weights(bundle)
+    layers = range(bundle.manifest.facts.num_layers)
+    stored = dict.fromkeys(part.stored for layer in layers for part in parts_of_layer(bundle.manifest.facts, layer))
+    found = (weights.float8(name) for name in stored)
+    return all(linear is not None and weights.one_scale(linear) is not None for linear in found)
+
+
 def check_int4(decoder: str, group_size: int | None, what: str, *, groups: tuple[int, ...], where: str) -> None:
     """See that the format `what` holds weights of this type in groups of this size. Raises `FormatError`."""
     if decoder != "int4" or group_size is None:

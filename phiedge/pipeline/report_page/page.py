@@ -33,6 +33,7 @@ _KNOWN_OF_CALIBRATION = (
     "divergence",
     "layers",
     "head",
+    "weight_scales",
 )
 
 
@@ -143,6 +144,8 @@ def _data(calibration: Report) -> str:
     said = f"{calibration['samples']} examples, {calibration['held_out']} of them held out; rows: {told}."
     if weight is not None and rows.get("visual"):
         said += f" A row of a picture weighs {number(weight)} of a row of text, so that pictures have half at most."
+    if "weight_scales" in calibration:
+        said += f" Weights have one scale for each {calibration['weight_scales']}."
     return f"<h2>What it was calibrated on</h2><p>{escape(str(calibration['data']))}: {escape(said)}</p>"
 
 

@@ -25,6 +25,13 @@ def test_fp8_with_a_scale_for_each_row_is_for_hopper() -> None:
         check_device(89, "float8")
 
 
+def test_fp8_with_one_scale_for_a_weight_is_for_rtx_too() -> None:
+    for sm in (89, 90, 120):
+        check_device(sm, "float8", tensor_scales=True)
+    with pytest.raises(DeviceError, match="a scale for each tensor for SM 89, 90, 120, this is SM 121"):
+        check_device(121, "float8", tensor_scales=True)
+
+
 def test_the_command_serves_on_this_machine_only() -> None:
     request = BuildRequest(
         checkpoint=Path("a.modelopt"),

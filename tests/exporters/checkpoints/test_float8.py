@@ -1,4 +1,4 @@
-"""Checkpoints in FP8: the codes and scales of the bundle, in the formats that hold a scale for each row."""
+"""Checkpoints in FP8: the codes and scales of the bundle, with a scale for each row or one for a weight."""
 
 import json
 from pathlib import Path
@@ -62,6 +62,71 @@ def test_modelopt_says_what_its_readers_read(made: tuple[Bundle, dict[str, np.nd
     assert [(float(scale), scale.shape) for scale in scales] == [(0.25, ()), (0.5, ())]
     with pytest.raises(FormatError, match="has a scale for each row, Edge-LLM reads one for a tensor"):
         check_readable(written, "edge-llm")
+
+
+@pytest.fixture
+def made_by_tensor(tmp_path: Path, plain_manifest: Manifest) -> tuple[Bundle, dict[str, np.ndarray]]:
+    return float8_bundle(tmp_path / "by-tensor", plain_manifest, tensor_scales=True)
+
+
+def test_modelopt_is_plain_fp8_where_all_rows_have_one_scale(
+    made_by_tensor: tuple[Bundle, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    bundle, meant = made_by_tensor
+    written = write_checkpoint(bundle, "modelopt", tmp_path / "checkpoint")
+    tensors = read_safetensors(written / "model.safetensors")
+    parts = {
+        "self_attn.qkv_proj": ("self_attn.q", "self_attn.k", "self_attn.v"),
+        "self_attn.o_proj": ("self_attn.o",),
+        "mlp.gate_up_proj": ("mlp.gate", "mlp.up"),
+        "mlp.down_proj": ("mlp.down",),
+    }
+    for number, (fused, names) in enumerate(parts.items(), start=1):
+        linears = [f"model.layers.0.{name}_proj" for name in names]
+        scales = [tensors[f"{linear}.weight_scale"] for linear in linears]
+        inputs = [tensors[f"{linear}.input_scale"] for linear in linears]
+        assert {(scale.dtype, scale.shape) for scale in scales + inputs} == {(np.dtype(np.float32), ())}
+        assert len({float(scale) for scale in scales}) == 1
+        assert {float(scale) for scale in inputs} == {0.125 * number}
+        found = [
+            tensors[f"{linear}.weight"].view(FP8).astype(np.float32) * scale
+            for linear, scale in zip(linears, scales, strict=True)
+        ]
+        np.testing.assert_array_equal(np.concatenate(found), meant[f"model.layers.0.{fused}.weight"])
+
+
+def test_plain_fp8_says_so_and_is_read_where_there_are_kernels(
+    made_by_tensor: tuple[Bundle, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    written = write_checkpoint(made_by_tensor[0], "modelopt", tmp_path / "checkpoint")
+    nested = json.loads((written / "hf_quant_config.json").read_text())["quantization"]
+    assert (nested["quant_algo"], nested["kv_cache_quant_algo"]) == ("FP8", "FP8")
+    flat = json.loads((written / "config.json").read_text())["quantization_config"]
+    static = {"dynamic": False, "num_bits": 8, "type": "float"}
+    assert flat["quant_algo"] == "FP8"
+    assert flat["config_groups"]["group_0"] == {
+        "input_activations": static,
+        "weights": static,
+        "targets": ["Linear"],
+    }
+    for reader, sm in (("tensorrt-llm", 89), ("tensorrt-llm", 90), ("tensorrt-llm", 120), ("edge-llm", 110)):
+        check_readable(written, reader, sm=sm)
+    with pytest.raises(
+        FormatError, match="a scale for each tensor, .* for SM 89, 90, 120, this is SM 110"
+    ):
+        check_readable(written, "tensorrt-llm", sm=110)
+    with pytest.raises(FormatError, match="which Edge-LLM multiplies from SM 100 on, this is SM 89"):
+        check_readable(written, "edge-llm", sm=89)
+    with pytest.raises(FormatError, match=r"is FP8, which Orin \(SM 87\) does not multiply"):
+        check_readable(written, "edge-llm", sm=87)
+
+
+def test_a_scale_for_each_row_is_for_hopper(made: tuple[Bundle, dict[str, np.ndarray]], tmp_path: Path) -> None:
+    written = write_checkpoint(made[0], "modelopt", tmp_path / "checkpoint")
+    check_readable(written, "tensorrt-llm", sm=90)
+    with pytest.raises(FormatError, match="a scale for each row, .* for SM 90, this is SM 89") as caught:
+        check_readable(written, "tensorrt-llm", sm=89)
+    assert "--weight-scales tensor" in str(caught.value.remedy)
 
 
 def test_a_cache_in_fp8_is_for_devices_that_have_it(tmp_path: Path, plain_manifest: Manifest) -> None:

@@ -103,12 +103,40 @@ def test_inputs_in_another_order_are_refused(tmp_path: Path) -> None:
         check_readable(tmp_path, "edge-llm")
 
 
-def test_fp8_on_orin_is_refused(tmp_path: Path) -> None:
+def plain_float8(part: str, weight_scale: float) -> list[TensorOut]:
+    name, values = f"model.layers.0.self_attn.{part}", np.zeros((2, 2), np.uint8)
+    scales = [
+        TensorOut.of(f"{name}.{kind}", "F32", np.array(scale, np.float32))
+        for kind, scale in (("weight_scale", weight_scale), ("input_scale", 0.25))
+    ]
+    return [TensorOut.of(f"{name}.weight", "F8_E4M3", values), *scales]
+
+
+@pytest.fixture
+def plain_config(tmp_path: Path) -> None:
     said = {"quant_method": "modelopt", "quant_algo": "FP8"}
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": said}))
-    write_tensors(
-        tmp_path, [TensorOut.of("model.layers.0.self_attn.q_proj.weight", "F8_E4M3", np.zeros((2, 2), np.uint8))]
-    )
+
+
+@pytest.mark.usefixtures("plain_config")
+def test_plain_fp8_whose_fused_parts_have_other_scales_is_refused(tmp_path: Path) -> None:
+    write_tensors(tmp_path, [*plain_float8("q_proj", 0.5), *plain_float8("k_proj", 0.75)])
+    check_readable(tmp_path, "edge-llm")
+    with pytest.raises(FormatError, match=r"0\.5 as .*q_proj\.weight_scale and 0\.75 as .*k_proj.*rounding again"):
+        check_readable(tmp_path, "tensorrt-llm")
+
+
+@pytest.mark.parametrize("reader", ["edge-llm", "tensorrt-llm", "vllm"])
+@pytest.mark.usefixtures("plain_config")
+def test_plain_fp8_without_the_scale_of_an_input_is_refused(tmp_path: Path, reader: str) -> None:
+    write_tensors(tmp_path, plain_float8("q_proj", 0.5)[:2])
+    with pytest.raises(FormatError, match=r"has nothing as .*q_proj\.input_scale, wanted is F32 \(\)"):
+        check_readable(tmp_path, reader)
+
+
+@pytest.mark.usefixtures("plain_config")
+def test_fp8_on_orin_is_refused(tmp_path: Path) -> None:
+    write_tensors(tmp_path, plain_float8("q_proj", 0.5))
     check_readable(tmp_path, "edge-llm", sm=110)
     with pytest.raises(FormatError, match="is FP8, which Orin"):
         check_readable(tmp_path, "edge-llm", sm=87)
