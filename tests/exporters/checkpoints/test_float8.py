@@ -111,9 +111,7 @@ def test_plain_fp8_says_so_and_is_read_where_there_are_kernels(
     }
     for reader, sm in (("tensorrt-llm", 89), ("tensorrt-llm", 90), ("tensorrt-llm", 120), ("edge-llm", 110)):
         check_readable(written, reader, sm=sm)
-    with pytest.raises(
-        FormatError, match="a scale for each tensor, .* for SM 89, 90, 120, this is SM 110"
-    ):
+    with pytest.raises(FormatError, match="a scale for each tensor, .* for SM 89, 90, 120, this is SM 110"):
         check_readable(written, "tensorrt-llm", sm=110)
     with pytest.raises(FormatError, match="which Edge-LLM multiplies from SM 100 on, this is SM 89"):
         check_readable(written, "edge-llm", sm=89)
