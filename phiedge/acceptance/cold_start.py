@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from phiedge.errors import DeviceError
+from phiedge.runtime.realtime import RealtimePolicy
 
 _ANSWERED = "answered"
 _MOST_S = 900.0
@@ -23,13 +25,34 @@ _MOST_TOLD = 400
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a new process does: open `bundle`, and answer `prompt` with one token."""
+    """What a new process does: open `bundle` with these wishes, and answer `prompt` with one token."""
 
     bundle: str
     prompt: str
     max_context: int | None
     threads: int | None
     backend: str | None
+    realtime: RealtimePolicy | None = None
+
+    def written(self) -> str:
+        """For the command line of the process."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def read(text: str) -> "Start":
+        """What `written` wrote."""
+        options = json.loads(text)
+        wishes = options.pop("realtime")
+        return Start(**options, realtime=None if wishes is None else RealtimePolicy(**_with_tuples(wishes)))
+
+
+def _with_tuples(wishes: dict[str, Any]) -> dict[str, Any]:
+    """JSON has only lists."""
+    sizes, cpus = wishes["warm_up"], wishes["cpus"]
+    return wishes | {
+        "cpus": None if cpus is None else tuple(cpus),
+        "warm_up": None if sizes is None else tuple(map(tuple, sizes)),
+    }
 
 
 def cold_starter(start: Start) -> Callable[[], float]:
@@ -37,7 +60,7 @@ def cold_starter(start: Start) -> Callable[[], float]:
 
     def measure() -> float:
         drop_from_cache(Path(start.bundle))
-        words = [sys.executable, "-m", "phiedge.acceptance.cold_start", json.dumps(asdict(start))]
+        words = [sys.executable, "-m", "phiedge.acceptance.cold_start", start.written()]
         begun_ns = time.perf_counter_ns()
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -77,9 +100,13 @@ def main(options: str) -> None:
     """Open, answer one token, and say so at once."""
     from phiedge.runtime.session import Session
 
-    start = Start(**json.loads(options))
+    start = Start.read(options)
     with Session.open(
-        start.bundle, max_context=start.max_context, threads=start.threads, backend=start.backend
+        start.bundle,
+        max_context=start.max_context,
+        threads=start.threads,
+        backend=start.backend,
+        realtime=start.realtime,
     ) as session:
         for event in session.stream(start.prompt, max_new_tokens=1):
             if event.token_id is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from phiedge import __version__
 from phiedge.acceptance.campaign import Campaign
 from phiedge.acceptance.judgement import Judgement
+from phiedge.acceptance.openings import Openings
 from phiedge.acceptance.spec_reading import SpecFile
 from phiedge.bundle import Bundle, hash_file
 from phiedge.devices.host import host
@@ -29,8 +30,16 @@ SCHEMA = "phiedge.evidence/2"
 _OUTSIDE = ("seal", "signature")  # of what the seal is over
 
 
-def evidence(spec: SpecFile, campaign: Campaign, judgement: Judgement, *, bundle: Bundle | None) -> dict[str, Any]:
-    """All of it, with its seal."""
+def evidence(
+    spec: SpecFile,
+    campaign: Campaign,
+    judgement: Judgement,
+    *,
+    bundle: Bundle | None,
+    openings: Openings | None = None,
+) -> dict[str, Any]:
+    """All of it, with its seal. `openings` is what the sessions told of themselves."""
+    told = Openings() if openings is None else openings
     record: dict[str, Any] = {
         "schema": SCHEMA,
         "phiedge_version": __version__,
@@ -40,8 +49,15 @@ def evidence(spec: SpecFile, campaign: Campaign, judgement: Judgement, *, bundle
         "notes": list(judgement.notes),
         "ended": campaign.ended,
         "failure": campaign.failure,
-        "bundle": None if bundle is None else _subject(bundle),
-        "spec": {"sha256": spec.sha256, "content": asdict(spec.spec)},
+        "bundle": None if bundle is None else _subject(bundle) | {"profiles_used": told.profiles},
+        "spec": {
+            "sha256": spec.sha256,
+            "content": asdict(spec.spec),
+            "forms": {
+                name: dict(zip(("grammar", "text"), form.grammar, strict=True)) for name, form in spec.forms.items()
+            },
+        },
+        "realtime": told.wishes(),
         "machine": asdict(host()),
         "device": _device(),
         "environment": asdict(campaign.watched) | {"coload": asdict(campaign.loads)},

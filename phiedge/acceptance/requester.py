@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from phiedge.acceptance.cases import Case
+from phiedge.acceptance.openings import Openings
 from phiedge.acceptance.spec import Workload
 from phiedge.bundle import Bundle
 from phiedge.errors import BudgetError
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource
+from phiedge.runtime.realtime import RealtimePolicy
 from phiedge.runtime.result import Result
 from phiedge.runtime.session import Session
 
@@ -35,7 +38,8 @@ class Answered:
     """When each token of an answer came, in `time.perf_counter_ns`, when the request ended, and where its time went.
 
     `finish` is that of a result, or "refused" where a deadline was taken for one that cannot be met. `cancelled_ns` is
-    when it was told to end, if it was before its end. `right` is None where nothing is expected.
+    when it was told to end, if it was before its end. `right` is None where nothing is expected; `formed`,
+    whether the answer parses, is None where no form was asked for.
     """
 
     token_ns: tuple[int, ...]
@@ -46,6 +50,7 @@ class Answered:
     case: int | None = None
     right: bool | None = None
     said: str | None = None
+    formed: bool | None = None
 
 
 class Requester(Protocol):
@@ -60,31 +65,35 @@ OpenRequester = Callable[[], AbstractContextManager[Requester]]
 
 @dataclass(frozen=True, slots=True)
 class SessionRequester:
-    """A session of phiedge; pictures are named from `directory`, and `cases` are by workload."""
+    """A session of phiedge; pictures are named from `directory`, `cases` and `forms` are by workload."""
 
     session: Session
     directory: Path
     cases: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
     def request(self, workload: Workload, turn: Turn) -> Answered:
         """Read the answer to its end, with nothing between the tokens but the look at the clock."""
         cases = self.cases.get(workload.name)
         case = None if cases is None else cases[turn.number % len(cases)]
         number = None if case is None else case.number
+        form = self.forms.get(workload.name)
+        options = _options(workload, turn) | {"form": form}
         token_ns, result = [], None
         with self._cancelled(turn.cancel_after_ms) as cancelled_ns:
             try:
-                for event in self.session.stream(*self._asked(workload, case), **_options(workload, turn)):
+                for event in self.session.stream(*self._asked(workload, case), **options):
                     if event.token_id is not None:
                         token_ns.append(time.perf_counter_ns())
                     result = event.result
             except BudgetError:
                 return Answered(
                     token_ns=(), ended_ns=time.perf_counter_ns(), phases_ms={}, finish="refused", case=number,
-                    right=None if case is None else False,
+                    right=None if case is None else False, formed=None if form is None else False,
                 )  # fmt: skip
             ended_ns = time.perf_counter_ns()
         assert result is not None
+        formed = None if form is None else parses(form, result)
         return Answered(
             token_ns=tuple(token_ns),
             ended_ns=ended_ns,
@@ -92,8 +101,9 @@ class SessionRequester:
             finish=result.finish_reason,
             cancelled_ns=next((at for at in cancelled_ns if at < ended_ns), None),
             case=number,
-            right=None if case is None else case.accepts(result.answer),
-            said=None if case is None else result.answer,
+            right=None if case is None else formed is not False and case.accepts(result.answer),
+            said=None if case is None and form is None else result.answer,
+            formed=formed,
         )
 
     def _asked(self, workload: Workload, case: Case | None) -> tuple[str, list[ImageSource]]:
@@ -140,6 +150,17 @@ def _options(workload: Workload, turn: Turn) -> dict[str, Any]:
     }
 
 
+def parses(form: Form, result: Result) -> bool:
+    """Whether an answer has the form that was asked for, told by its text and not by who wrote it."""
+    if result.value is None and result.answer.strip() != "null":
+        return False
+    try:
+        form.value(result.answer)
+    except ValueError:
+        return False
+    return True
+
+
 def _phases_ms(result: Result) -> dict[str, float]:
     times = result.timings_ms
     return {
@@ -158,12 +179,22 @@ def session_opener(
     threads: int | None,
     backend: str | None,
     cases: Mapping[str, tuple[Case, ...]] | None = None,
+    forms: Mapping[str, Form] | None = None,
+    realtime: RealtimePolicy | None = None,
+    openings: Openings | None = None,
 ) -> OpenRequester:
-    """Opens sessions on `bundle`."""
+    """Opens sessions on `bundle`; what they tell of themselves goes to `openings`."""
+    noted = Openings() if openings is None else openings
 
     @contextmanager
     def open_session() -> Iterator[Requester]:
-        with Session.open(bundle, max_context=max_context, threads=threads, backend=backend) as session:
-            yield SessionRequester(session, directory, cases or {})
+        with Session.open(
+            bundle, max_context=max_context, threads=threads, backend=backend, realtime=realtime
+        ) as session:
+            noted.opened(session)
+            try:
+                yield SessionRequester(session, directory, cases or {}, forms or {})
+            finally:
+                noted.used(session)
 
     return open_session

@@ -15,7 +15,8 @@ class Sample:
     """Milliseconds. `at_s` is when it was meant to start, since the campaign began, `late_ms` how long it waited for
     its turn; latencies include that wait. A metric that the request did not come to is None.
 
-    `answer_ms` is there only where the model itself ended its answer, `overrun_ms` where there was a deadline (0 if it
+    `answer_ms` is there only where the model itself ended its answer and that has the form that was asked for
+    (`formed`, None without one), `overrun_ms` where there was a deadline (0 if it
     was kept, or the request refused), `abort_ms` where the request was running when it was cancelled. `case` and
     `right` are of requests whose answer is known.
     """
@@ -37,6 +38,7 @@ class Sample:
     case: int | None
     right: bool | None
     said: str | None
+    formed: bool | None
 
     @staticmethod
     def of(
@@ -53,6 +55,7 @@ class Sample:
         came, cancelled_ns = answered.token_ns, answered.cancelled_ns
         steps = [(later - earlier) / 1e6 for earlier, later in pairwise(came)]
         e2e_ms = None if answered.finish == "refused" else (answered.ended_ns - intended_ns) / 1e6
+        answered_whole = answered.finish == "stop" and answered.formed is not False
         return Sample(
             start=start,
             first=first,
@@ -62,7 +65,7 @@ class Sample:
             e2e_ms=e2e_ms,
             token_mean_ms=sum(steps) / len(steps) if steps else None,
             token_max_ms=max(steps) if steps else None,
-            answer_ms=e2e_ms if answered.finish == "stop" else None,
+            answer_ms=e2e_ms if answered_whole else None,
             overrun_ms=None if deadline_ms is None else max(0.0, (e2e_ms or 0.0) - deadline_ms),
             abort_ms=None if cancelled_ns is None else (answered.ended_ns - cancelled_ns) / 1e6,
             tokens=len(came),
@@ -71,6 +74,7 @@ class Sample:
             case=answered.case,
             right=answered.right,
             said=answered.said,
+            formed=answered.formed,
         )
 
     def metric(self, name: Metric) -> float | None:

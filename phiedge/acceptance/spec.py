@@ -27,6 +27,8 @@ Think: TypeAlias = Literal["auto", "on", "off"]
 OnInfeasible: TypeAlias = Literal["refuse", "degrade"]
 Multiplicity: TypeAlias = Literal["holm", "none"]
 
+FORM_KEYS = ("choice", "pattern", "schema", "box", "point")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
@@ -66,6 +68,8 @@ class Workload:
     expected (a file of JSON lines beside the spec, or "reference:N" for N questions of each task of the reference
     model).
 
+    One of `choice`, `pattern`, `schema` (a file beside the spec), `box` and `point` is the form of its answers, as in
+    `phiedge.runtime.forms`; only what parses is then an answer.
     `deadline_ms` is a budget for the session, from the intended start; `answer_tokens` and `on_infeasible` go with it.
     `cancel_after_ms` cancels every request, at a moment up to that after its start.
     """
@@ -78,6 +82,11 @@ class Workload:
     think: Think = "auto"
     max_new_tokens: int = 64
     max_visual_tokens: int | None = None
+    choice: tuple[str, ...] | None = None
+    pattern: str | None = None
+    schema: str | None = None
+    box: bool = False
+    point: bool = False
     deadline_ms: float | None = None
     answer_tokens: int | None = None
     on_infeasible: OnInfeasible = "refuse"
@@ -96,10 +105,23 @@ class Workload:
             if getattr(self, what) is not None:
                 check_positive(f"workload {self.name!r}: {what}", getattr(self, what))
         self._check_deadline()
+        self._check_form()
         if self.max_new_tokens < 1:
             raise UsageError(f"workload {self.name!r}: max_new_tokens must be 1 or more, not {self.max_new_tokens}")
         if self.max_visual_tokens is not None and self.max_visual_tokens < 1:
             raise UsageError(f"workload {self.name!r}: max_visual_tokens must be 1 or more")
+
+    @property
+    def form_key(self) -> str | None:
+        """Which of the keys gives the form of its answers."""
+        return next((key for key in FORM_KEYS if getattr(self, key) not in (None, False)), None)
+
+    def _check_form(self) -> None:
+        given = [key for key in FORM_KEYS if getattr(self, key) not in (None, False)]
+        if len(given) > 1:
+            raise UsageError(
+                f"workload {self.name!r}: {' and '.join(given)} are two forms of an answer", remedy="give one of them"
+            )
 
     def _check_deadline(self) -> None:
         if self.answer_tokens is not None and self.answer_tokens < 1:

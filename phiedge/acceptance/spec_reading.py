@@ -13,7 +13,9 @@ from phiedge.acceptance.cases import Case, read_cases
 from phiedge.acceptance.preconditions import CoLoad, Preconditions
 from phiedge.acceptance.spec import Arrival, Spec, Statistics, Workload
 from phiedge.acceptance.weakly_hard import WeaklyHard
+from phiedge.acceptance.workload_forms import form_of
 from phiedge.errors import UsageError, nearest
+from phiedge.runtime.forms.form import Form
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,12 +45,14 @@ _NESTED = {Arrival, WeaklyHard}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """A spec, the directory that its pictures are named from, the hash of its text, and its cases by workload."""
+    """A spec, the directory that its pictures are named from, the hash of its text, and by workload its cases and the
+    form of its answers."""
 
     spec: Spec
     directory: Path
     sha256: str
     cases: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
 
 def read_spec(path: Path) -> SpecFile:
@@ -78,7 +82,14 @@ def read_spec(path: Path) -> SpecFile:
         for workload in spec.workloads
         if workload.cases is not None
     }
-    return SpecFile(spec=spec, directory=path.parent, sha256=hashlib.sha256(data).hexdigest(), cases=cases)
+    forms = {workload.name: form_of(workload, path.parent) for workload in spec.workloads}
+    return SpecFile(
+        spec=spec,
+        directory=path.parent,
+        sha256=hashlib.sha256(data).hexdigest(),
+        cases=cases,
+        forms={name: form for name, form in forms.items() if form is not None},
+    )
 
 
 def parse_spec(table: dict[str, Any]) -> Spec:

@@ -23,6 +23,8 @@ prompt = "Describe what you see in one sentence."
 # cases = "questions.jsonl"      # in place of prompt and pictures: questions with answers, for [[accuracy]]
 think = "off"                    # auto, on, off
 max_new_tokens = 16
+# choice = ["yes", "no"]         # a form of the answer: or pattern = "...", schema = "answer.json", box = true,
+                                 # point = true; only what parses is an answer
 # deadline_ms = 3000             # the session keeps it, from the intended start: see overrun_ms and answer_ms
 # answer_tokens = 16             # the room that the deadline keeps for the answer
 # on_infeasible = "degrade"      # or "refuse": what the session does where it cannot be met

@@ -13,12 +13,14 @@ from phiedge.cli.bench import check_writable
 from phiedge.cli.console import emit_json, show_table, terminal_progress
 from phiedge.cli.interrupts import held_interrupts
 from phiedge.cli.options import BackendOption, ContextOption, JsonOption, ThreadsOption
+from phiedge.cli.realtime_option import RealtimeOption, read_wishes
 from phiedge.cli.verbs import verb_app
 from phiedge.devices import find
 from phiedge.errors import UsageError
 
 if TYPE_CHECKING:
     from phiedge.acceptance.spec_reading import SpecFile
+    from phiedge.runtime.realtime import RealtimePolicy
 
 app = verb_app()
 
@@ -95,6 +97,7 @@ def accept(
     max_context: ContextOption = None,
     threads: ThreadsOption = None,
     backend: BackendOption = None,
+    realtime: RealtimeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Test whether a bundle on this machine keeps its latency budget, and keep the evidence.
@@ -136,7 +139,9 @@ def accept(
         from phiedge.acceptance.signing import check_private_key
 
         check_private_key(sign)
-    record = _measure(Bundle.open(bundle), read, max_context=max_context, threads=threads, backend=backend)
+    wishes = read_wishes(realtime)
+    opened = Bundle.open(bundle)
+    record = _measure(opened, read, wishes, max_context=max_context, threads=threads, backend=backend)
     if sign is not None:
         from phiedge.acceptance.signing import signed
 
@@ -148,7 +153,13 @@ def accept(
 
 
 def _measure(
-    bundle: Bundle, read: "SpecFile", *, max_context: int | None, threads: int | None, backend: str | None
+    bundle: Bundle,
+    read: "SpecFile",
+    wishes: "RealtimePolicy | None",
+    *,
+    max_context: int | None,
+    threads: int | None,
+    backend: str | None,
 ) -> dict[str, Any]:
     with held_interrupts():
         from phiedge.acceptance.campaign import run_campaign
@@ -156,13 +167,30 @@ def _measure(
         from phiedge.acceptance.environment import LinuxWatcher
         from phiedge.acceptance.evidence import evidence
         from phiedge.acceptance.judgement import judge
+        from phiedge.acceptance.openings import Openings
         from phiedge.acceptance.requester import session_opener
         from phiedge.acceptance.sensors import Sensors
+    openings = Openings()
     opener = session_opener(
-        bundle, read.directory, max_context=max_context, threads=threads, backend=backend, cases=read.cases
+        bundle,
+        read.directory,
+        max_context=max_context,
+        threads=threads,
+        backend=backend,
+        cases=read.cases,
+        forms=read.forms,
+        realtime=wishes,
+        openings=openings,
     )
     prompt = read.spec.workloads[0].prompt or _COLD_PROMPT
-    start = Start(bundle=str(bundle.path), prompt=prompt, max_context=max_context, threads=threads, backend=backend)
+    start = Start(
+        bundle=str(bundle.path),
+        prompt=prompt,
+        max_context=max_context,
+        threads=threads,
+        backend=backend,
+        realtime=wishes,
+    )
     campaign = run_campaign(
         read.spec,
         opener,
@@ -171,7 +199,7 @@ def _measure(
         cold_start=cold_starter(start),
         progress=terminal_progress(),
     )
-    return evidence(read, campaign, judge(read.spec, campaign), bundle=bundle)
+    return evidence(read, campaign, judge(read.spec, campaign), bundle=bundle, openings=openings)
 
 
 def _write(record: dict[str, Any], destination: Path, reports: dict[str, Path]) -> Path:
@@ -248,6 +276,8 @@ def _tell(record: dict[str, Any], destination: Path, *, checked: bool = False, a
             print(f"  {reason}")
         for note in record["notes"]:
             print(f"  note: {note}")
+        for wish in next(iter(record.get("realtime", [])), []):
+            print(f"  realtime {wish['wish']}: {wish['status']}, {wish['detail']}")
         print()
         rows = [(one["workload"], one["budget"], one["verdict"], _quantile(one)) for one in record["budgets"]]
         show_table(None, ("workload", "budget", "verdict", "shown"), rows, right=["shown"])

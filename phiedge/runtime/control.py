@@ -14,7 +14,7 @@ from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.pace import ObservedPace, ProfiledPace
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.preprocess import Grid
-from phiedge.runtime.profile.store import find_latency_model
+from phiedge.runtime.profile.store import Profile, profile_for
 from phiedge.runtime.prompt import Prompt
 from phiedge.runtime.request import Request
 from phiedge.runtime.reuse import NOTHING_KEPT, Kept
@@ -38,6 +38,8 @@ class Control:
         self._bundle, self._threads = bundle, threads
         self.clock_ns = clock_ns
         self.watchdog = Watchdog(clock_ns=clock_ns)
+        self.profile: Profile | None = None
+        """The profile of this machine, once it was looked for and found."""
         self._latency = latency
         self._drift = Drift()
         self._unmeasured: str | None = None
@@ -48,11 +50,11 @@ class Control:
         """Look for the profile of this machine, once."""
         if self._pace is not None:
             return
-        found = find_latency_model(self._bundle, model, threads=self._threads)
+        found = profile_for(self._bundle, model, threads=self._threads)
         if isinstance(found, str):
             self._unmeasured, self._pace = found, ObservedPace()
         else:
-            self._latency, self._pace = found, ProfiledPace(found)
+            self.profile, self._latency, self._pace = found, found.model, ProfiledPace(found.model)
 
     def keeper(
         self,

@@ -23,6 +23,7 @@ from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import ImageSource
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.preparing import prepare
+from phiedge.runtime.profile.store import Profile
 from phiedge.runtime.prompt import Message, ThinkMode
 from phiedge.runtime.realtime import RealtimePolicy, Report, apply
 from phiedge.runtime.request import Request
@@ -108,6 +109,12 @@ class Session:
     def bundle(self) -> Bundle:
         """The bundle that this session was opened on."""
         return self._bundle
+
+    @property
+    def profile(self) -> Profile | None:
+        """The latency profile that promises rest on: None where the bundle has none of this machine, and before the
+        first budget asked for one."""
+        return self._control.profile
 
     @property
     def activations(self) -> str:

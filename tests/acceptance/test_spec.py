@@ -11,6 +11,7 @@ from phiedge.acceptance.spec_reading import parse_spec, read_spec, tomllib
 from phiedge.acceptance.spec_template import TEMPLATE, template_for
 from phiedge.devices import find
 from phiedge.errors import UsageError
+from phiedge.runtime.forms.form import BoxForm, ChoiceForm, Form, JsonForm, PatternForm, PointForm
 
 WORKLOAD = {"name": "tick", "prompt": "Hi", "arrival": {"kind": "periodic", "period_ms": 500}}
 BUDGET = {"workload": "tick", "metric": "e2e_ms", "quantile": 0.99, "limit_ms": 900}
@@ -76,6 +77,11 @@ def test_whatever_the_template_shows_in_comments_is_understood() -> None:
         ({"coload": {"cpu_threads": -1}}, "cpu_threads must be", None),
         ({"workload": [WORKLOAD | {"cases": "q.jsonl"}]}, "a prompt or cases, and not both", "leave out"),
         ({"workload": [{**WORKLOAD, "prompt": ""}]}, "a prompt or cases", None),
+        ({"workload": [WORKLOAD | {"choice": ["a"], "box": True}]}, "choice and box are two forms", "one of them"),
+        ({"workload": [WORKLOAD | {"choice": "yes"}]}, "must be a list", None),
+        ({"workload": [WORKLOAD | {"choice": ["yes", 1]}]}, "of type str", None),
+        ({"workload": [WORKLOAD | {"box": "yes"}]}, "of type bool", None),
+        ({"workload": [WORKLOAD | {"choices": ["yes"]}]}, "unknown key 'choices'", "choice"),
         ({"workload": [WORKLOAD | {"deadline_ms": -5}]}, "deadline_ms must be a positive", None),
         ({"workload": [WORKLOAD | {"deadline_s": 5}]}, "unknown key 'deadline_s'", "deadline_ms"),
         ({"workload": [WORKLOAD | {"on_infeasible": "degrade"}]}, "belong to a deadline", "deadline_ms"),
@@ -131,3 +137,52 @@ def test_a_template_for_a_device_asks_what_its_sensors_tell(name: str) -> None:
     if name == "rtx-4090":
         assert (wanted.power_mode, wanted.throttled_samples_max) == (None, 0)
     assert wanted.gpu_mhz_min is None
+
+
+FORMED = """
+schema = "phiedge.accept/1"
+[[workload]]
+name = "tick"
+prompt = "Hi"
+FORM
+arrival = { kind = "closed", pause_ms = 0 }
+[[budget]]
+workload = "tick"
+metric = "answer_ms"
+quantile = 0.9
+limit_ms = 900
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "form"),
+    [
+        ('choice = ["yes", "no"]', ChoiceForm(["yes", "no"])),
+        ('pattern = "[0-9]+"', PatternForm("[0-9]+")),
+        ('schema = "answer.json"', JsonForm({"type": "integer"})),
+        ("box = true", BoxForm()),
+        ("point = true", PointForm()),
+    ],
+)
+def test_the_form_of_a_workload_is_that_of_the_runtime(tmp_path: Path, key: str, form: Form) -> None:
+    (tmp_path / "answer.json").write_text('{"type": "integer"}', encoding="utf-8")
+    path = tmp_path / "accept.toml"
+    path.write_text(FORMED.replace("FORM", key), encoding="utf-8")
+    assert read_spec(path).forms == {"tick": form}
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ('schema = "none.json"', "workload 'tick': the schema .*none.json cannot be read"),
+        ('schema = "accept.toml"', "workload 'tick': the schema is not JSON"),
+        ('choice = [""]', "workload 'tick': the choice '' is empty"),
+        ("choice = []", "workload 'tick': there are 0 choices"),
+        ('pattern = ""', "workload 'tick': a pattern must be"),
+    ],
+)
+def test_a_form_that_is_none_is_refused_with_the_name_of_its_workload(tmp_path: Path, key: str, message: str) -> None:
+    path = tmp_path / "accept.toml"
+    path.write_text(FORMED.replace("FORM", key), encoding="utf-8")
+    with pytest.raises(UsageError, match=message):
+        read_spec(path)

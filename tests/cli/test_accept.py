@@ -1,5 +1,6 @@
 """`phiedge accept` as it is typed, on a small bundle."""
 
+import json
 import signal
 from pathlib import Path
 from xml.etree import ElementTree as Xml
@@ -125,6 +126,22 @@ def test_a_disk_that_is_full_in_the_end_costs_no_measurement(
     (kept,) = refuge.iterdir()
     assert str(kept) in told.out
     assert tell(capsys, "accept", "--check", kept).code == 3
+
+
+def test_wishes_for_a_quieter_process_and_forms_are_in_the_evidence(
+    capsys: Capture, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    text = EASY.replace("max_requests = 2000", "max_requests = 3").replace("# choice = ", "choice = ")
+    few = spec(tmp_path, text.replace("max_new_tokens = 2", "max_new_tokens = 12"))
+    told = tell(capsys, "accept", tiny_bundle.path, few, "--realtime", "freeze")
+    assert "realtime freeze_garbage: applied" in told.out
+    kept = json.loads((tmp_path / "accept.evidence.json").read_text(encoding="utf-8"))
+    assert [[wish["status"] for wish in opening] for opening in kept["realtime"]] == [["applied"]]
+    assert kept["spec"]["forms"]["tick"]["grammar"] == "lark"
+    assert {(sample["formed"], sample["said"] in ("yes", "no")) for sample in kept["samples"]["tick"]} == {(True, True)}
+    assert kept["bundle"]["profiles_used"] == []
+    wrong = ("accept", tiny_bundle.path, few, "--realtime", "quiet")
+    assert assert_refused(capsys, *wrong, code=2) == "--realtime does not know 'quiet'"
 
 
 def test_evidence_is_signed_and_checked(capsys: Capture, tiny_bundle: Bundle, tmp_path: Path) -> None:

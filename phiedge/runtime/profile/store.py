@@ -56,7 +56,7 @@ class Profile:
 
 def write_profile(bundle: Bundle, profile: Profile) -> Path:
     """Store a profile under its identity, in place of an earlier one."""
-    path = _path(bundle, profile.identity)
+    path = path_of(bundle, profile.identity)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{RECORD_NAME}.partial-{os.getpid()}")
     try:
@@ -80,15 +80,14 @@ def read_profile(path: Path) -> Profile:
         raise type(error)(f"{path}: {error.message}", remedy=remedy) from error
 
 
-def find_latency_model(bundle: Bundle, model: LoadedModel, *, threads: int | None) -> LatencyModel | str:
-    """The latency model of this machine, or why there is none. Raises `BundleError` for one that does not read."""
-    found = find_profile(bundle, identity_here(bundle, model, threads=threads))
-    return found if isinstance(found, str) else found.model
+def profile_for(bundle: Bundle, model: LoadedModel, *, threads: int | None) -> Profile | str:
+    """The profile of this machine, or why there is none. Raises `BundleError` for one that does not read."""
+    return find_profile(bundle, identity_here(bundle, model, threads=threads))
 
 
 def find_profile(bundle: Bundle, here: Identity) -> Profile | str:
     """The profile of the machine `here`, or why there is none. Raises `BundleError` for one that does not read."""
-    path = _path(bundle, here)
+    path = path_of(bundle, here)
     if path.is_file():
         profile = read_profile(path)
         differences = profile.identity.differences(here)
@@ -112,7 +111,8 @@ def _read_if_it_reads(path: Path) -> Profile | None:
         return None
 
 
-def _path(bundle: Bundle, identity: Identity) -> Path:
+def path_of(bundle: Bundle, identity: Identity) -> Path:
+    """Where the profile of that identity is, if there is one."""
     # One that another phiedge wrote in another form lies elsewhere, and is not in the way.
     named = [SCHEMA_VERSION, encode(identity)]
     digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,7 +9,7 @@ from phiedge.bundle import Bundle
 from phiedge.errors import BundleError, SchemaError
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.profile.identity import Identity, identity_here
-from phiedge.runtime.profile.store import Fit, Profile, find_latency_model, read_profile, write_profile
+from phiedge.runtime.profile.store import Fit, Profile, profile_for, read_profile, write_profile
 from timed_engines import latency_model
 
 
@@ -37,12 +37,14 @@ def test_a_profile_of_this_machine_is_found_again(bundle: Bundle, model: LoadedM
     path = write_profile(bundle, profile(here))
     assert path.is_relative_to(bundle.path / "profiles")
     assert read_profile(path) == profile(here)
-    assert find_latency_model(bundle, model, threads=1) == latency_model()
+    found = profile_for(bundle, model, threads=1)
+    assert isinstance(found, Profile)
+    assert found.model == latency_model()
     assert bundle.check_files() == []
 
 
 def test_without_one_it_is_said(bundle: Bundle, model: LoadedModel) -> None:
-    assert find_latency_model(bundle, model, threads=1) == "the bundle has no latency profile of this machine"
+    assert profile_for(bundle, model, threads=1) == "the bundle has no latency profile of this machine"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ def test_a_profile_of_something_else_is_not_used(
     assert name in getattr(here, kind)
     other = replace(here, **{kind: {**getattr(here, kind), name: "Other"}})
     write_profile(bundle, profile(other))
-    found = find_latency_model(bundle, model, threads=1)
+    found = profile_for(bundle, model, threads=1)
     assert isinstance(found, str)
     assert told in found
 
@@ -72,7 +74,7 @@ def test_an_engine_that_was_built_later_makes_another_profile_necessary(bundle, 
     for name in ("onnxruntime-cpu", "tensorrt-sm87"):
         (bundle.path / "engines" / name).mkdir(parents=True)
         (bundle.path / "engines" / name / "engine.json").write_text("{}")
-    found = find_latency_model(bundle, model, threads=1)
+    found = profile_for(bundle, model, threads=1)
     assert isinstance(found, str)
     assert "engines/onnxruntime-cpu nothing, here " in found
     assert "tensorrt" not in found
@@ -82,7 +84,7 @@ def test_a_profile_that_was_copied_under_this_machines_name_is_not_used(bundle, 
     path = write_profile(bundle, profile(here))
     other = replace(here, machine={**here.machine, "processor": "Other"})
     write_profile(bundle, profile(other)).replace(path)
-    assert "its profile was moved: processor Other" in find_latency_model(bundle, model, threads=1)
+    assert "its profile was moved: processor Other" in profile_for(bundle, model, threads=1)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_profile_that_does_not_read_is_refused(bundle, model, here, change: di
     path = write_profile(bundle, profile(here))
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(error, match=message) as refused:
-        find_latency_model(bundle, model, threads=1)
+        profile_for(bundle, model, threads=1)
     assert "phiedge profile" in refused.value.remedy
 
 
@@ -107,14 +109,14 @@ def test_a_model_with_a_negative_coefficient_is_refused(bundle, model, here: Ide
     stored["model"]["step"]["coefficients"] = [-1.0, 0.0]
     path.write_text(json.dumps(stored))
     with pytest.raises(BundleError, match="negative"):
-        find_latency_model(bundle, model, threads=1)
+        profile_for(bundle, model, threads=1)
 
 
 def test_half_a_file_is_refused(bundle, model, here: Identity) -> None:
     path = write_profile(bundle, profile(here))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(BundleError, match="not JSON"):
-        find_latency_model(bundle, model, threads=1)
+        profile_for(bundle, model, threads=1)
 
 
 def test_a_board_a_gpu_and_a_power_mode_are_read_where_they_are(bundle, model, tmp_path: Path) -> None:
