@@ -21,11 +21,12 @@ from phiedge.pipeline import export
 from phiedge.reference.evaluate import SUITE, SUITE_CONTEXT, held_out
 from phiedge.runtime.session import Session
 
-# Label, target, precision, calibration, method.
+# Label, target, precision, calibration, method, what has a scale.
 _ROWS = (
-    ("fp32", "cpu", "fp32", "none", "auto"),
-    ("fp8, rounded to nearest", "rtx-4090", "fp8", "builtin", "rtn"),
-    ("fp8, best of all", "rtx-4090", "fp8", "builtin", "auto"),
+    ("fp32", "cpu", "fp32", "none", "auto", "row"),
+    ("fp8, rounded to nearest", "rtx-4090", "fp8", "builtin", "rtn", "row"),
+    ("fp8, best of all", "rtx-4090", "fp8", "builtin", "auto", "row"),
+    ("fp8, one scale for a weight", "rtx-4090", "fp8", "builtin", "auto", "tensor"),
 )
 _MOST_TOKENS = 160  # the longest chain of thought that is trained, and room
 
@@ -69,12 +70,13 @@ def main() -> None:
     found: dict[str, object] = {}
     wanted: list[bool] = []
     with tempfile.TemporaryDirectory() as work:
-        for place, (label, target, precision, calibration, method) in enumerate(_ROWS):
+        for place, (label, target, precision, calibration, method, weight_scales) in enumerate(_ROWS):
             bundle = export(
                 target=target,
                 precision=precision,
                 calibration=calibration,
                 method=method,
+                weight_scales=weight_scales,
                 output=Path(work) / str(place),
             )
             right = right_answers(bundle, per_task=options.per_task)
