@@ -148,6 +148,7 @@ def export(
         from phiedge.pipeline import export as run_export
 
         advance(1)
+    took_s: list[float] = []
     bundle = run_export(
         model,
         target=target,
@@ -163,13 +164,17 @@ def export(
         random_seed=random_seed,
         also=formats,
         notice=_notice,
+        calibration_took_s=took_s.append,
         progress=progress,
     )
     report = json.loads((bundle.path / str(bundle.manifest.quantization)).read_bytes())
+    calibration_s = sum(took_s) if took_s else None
     if as_json:
-        emit_json(_summary(bundle, report) | {"also": [str(_beside(output, kind)) for kind in formats]})
+        # Not in the bundle: the same input gives the same bytes.
+        more = {"calibration_s": calibration_s, "also": [str(_beside(output, kind)) for kind in formats]}
+        emit_json(_summary(bundle, report) | more)
         return
-    _show(bundle, report, output)
+    _show(bundle, report, output, calibration_s)
     for kind in formats:
         print(f"also written: {_beside(output, kind)}")
 
@@ -219,7 +224,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
+def _show(bundle: "Bundle", report: dict[str, Any], output: Path, calibration_s: float | None) -> None:
     manifest, parts = bundle.manifest, bundle.manifest.precision
     group = f", groups of {parts.group_size}" if parts.group_size else ""
     size_bytes = sum(entry.bytes for entry in manifest.files.values())
@@ -239,11 +244,17 @@ def _show(bundle: "Bundle", report: dict[str, Any], output: Path) -> None:
         rows.append(("beside fp32", _told_agreement(report["end_to_end"])))
     if report["accuracy"]:
         rows.append(("accuracy", _told_accuracy(report["accuracy"], parts.name)))
+    if calibration_s is not None:
+        rows.append(("calibration", _told_time(calibration_s)))
     show_table(None, ("", ""), rows)
     for note in report["notes"]:
         print(f"note: {note}")
     print(f"what quantisation cost: {output / PAGE_FILE}")
     print(f"written to {output}")
+
+
+def _told_time(seconds: float) -> str:
+    return f"took {seconds:.1f} s" if seconds < 100 else f"took {seconds / 60:,.1f} min"
 
 
 def _told_activations(manifest: "Manifest") -> list[str]:

@@ -4,6 +4,7 @@ Nothing is visible under the bundle's name before all of it is there. A long exp
 on where it was when the same is asked for again (docs/decisions/0404-how-are-weights-streamed.md).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -72,6 +73,7 @@ def export(
     random_seed: int | None = None,
     also: Sequence[str] = (),
     notice: Callable[[str], None] = lambda said: None,
+    calibration_took_s: Callable[[float], None] = lambda seconds: None,
     progress: Progress = silent,
 ) -> Bundle:
     """Export `model` ("reference", a checkpoint directory or a Hub id) for the device `target` into `output`.
@@ -86,6 +88,7 @@ def export(
     bytes. With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json.
     `also` names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told
     what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
+    `calibration_took_s` is told the seconds that this call calibrated, where it did: they are not in the bundle.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
     `ExportError`, `BundleError`.
@@ -115,6 +118,7 @@ def export(
         check_held(also, choice.plan, output)
         max_context = _context(source.config, max_context)
         fits(source.config)
+        begun_ns = time.perf_counter_ns()
         calibrated: Calibrated | None = None
         mixed: Mixed | None = None
         if calibration != NONE and is_calibrated(choice.plan):
@@ -133,6 +137,8 @@ def export(
                 choice = replace(choice, plan=mixed.plan)
                 _require_fit(source.config, device, choice.plan, max_context)
         cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
+        if calibrated is not None or cached is not None:
+            calibration_took_s((time.perf_counter_ns() - begun_ns) / 1e9)
         written = write_contents(
             source if calibrated is None else calibrated.source(choice.plan),
             choice.plan,

@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,10 @@ def test_the_reference_model_is_exported_for_orin_by_default(reference_export: A
         "notes",
         "end_to_end",
         "accuracy",
+        "calibration_s",
         "also",
     }
+    assert told["calibration_s"] is None, "nothing was calibrated"
     assert (told["bundle"], told["target"]) == (str(bundle.path), "agx-orin-64")
     assert (told["model"], bundle.manifest.model.source) == ("phiedge-reference", "reference")
     assert (told["precision"], told["group_size"]) == ("int4", 128)
@@ -65,6 +68,22 @@ def test_a_person_reads_what_was_made_and_what_it_cost(
     assert rows["context"] == "1024 tokens"
     assert rows["beside fp32"].startswith("logit cosine 0.9")
     assert lines[-1] == f"written to {output}"
+
+
+@pytest.mark.parametrize(("seconds", "told_time"), [(12.34, "took 12.3 s"), (5430.0, "took 90.5 min")])
+def test_how_long_calibration_took_is_printed_and_in_the_json(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seconds: float,
+    told_time: str,
+) -> None:  # fmt: skip
+    def calibrates(*_: object, calibration_took_s: Callable[[float], None], **__: object) -> Bundle:
+        calibration_took_s(seconds)
+        return tiny_bundle
+
+    monkeypatch.setattr("phiedge.pipeline.export", calibrates)
+    words = ("export", "-t", "cpu", "--calibration", "builtin", "-o", tiny_bundle.path)
+    assert tell(capsys, *words, "--json").json["calibration_s"] == seconds
+    (line,) = [line for line in tell(capsys, *words).out.splitlines() if line.startswith("calibration")]
+    assert line.split(maxsplit=1)[1].strip() == told_time
 
 
 def test_an_existing_bundle_is_replaced_only_when_asked(

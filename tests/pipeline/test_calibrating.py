@@ -73,9 +73,13 @@ def test_nothing_is_left_beside_the_bundle(calibrated) -> None:
 
 
 def test_the_same_examples_give_the_same_bytes(calibrated, tiny_checkpoint, examples, tmp_path) -> None:
+    took_s = []
     again = export(
-        str(tiny_checkpoint), target="cpu", calibration=str(examples), output=tmp_path / "again", max_context=1024
-    )
+        str(tiny_checkpoint), target="cpu", calibration=str(examples), output=tmp_path / "again", max_context=1024,
+        calibration_took_s=took_s.append,
+    )  # fmt: skip
+    assert len(took_s) == 1
+    assert took_s[0] > 0, "that is told, and not in the bytes"
     assert (again.path / "manifest.json").read_bytes() == (calibrated.path / "manifest.json").read_bytes()
 
 
