@@ -5,10 +5,19 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from phiedge.cli.interrupts import Interrupted, held_interrupts, insistent_interrupts
+
+
+@pytest.fixture(autouse=True)
+def handled_as_at_the_start_of_python() -> Iterator[None]:
+    """SIGINT as Python handles it: it is ignored in the background of a shell, and would end a process otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
 class Thing:
