@@ -23,14 +23,14 @@ from phiedge.pipeline.edge_llm.vision_check import check_vision
 from phiedge.pipeline.inspection.usability import obstacles
 
 
-def link(bundle: Path, to: Path) -> Path:
-    """A bundle of its own, whose files are the same."""
-    return Path(shutil.copytree(bundle, to, copy_function=lambda source, target: Path(target).hardlink_to(source)))
+def copied(bundle: Path, to: Path) -> Path:
+    """A bundle of its own: the ONNX library refuses weights that have another name somewhere."""
+    return Path(shutil.copytree(bundle, to))
 
 
 @pytest.fixture
 def bundle(exported_bundle: Path, tmp_path: Path) -> Path:
-    return link(exported_bundle, tmp_path / "bundle")
+    return copied(exported_bundle, tmp_path / "bundle")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def stand_in(tmp_path: Path) -> Callable[[str], StandIn]:
 def built(exported_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with what was built for Edge-LLM."""
     home = tmp_path_factory.mktemp("built")
-    bundle = link(exported_bundle, home / "bundle")
+    bundle = copied(exported_bundle, home / "bundle")
     python = make_stand_in(home / "environment").python
     (engine,) = build(bundle, backend="edge-llm", exporter=ExporterChoice(python=python))
     assert engine.name == "edge-llm"

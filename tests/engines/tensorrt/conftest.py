@@ -27,7 +27,7 @@ def with_engines(gpu_bundle: Bundle, tmp_path: Path) -> Callable[..., Bundle]:
     def make(release: str = RTX, *, chunk: int = CHUNK) -> Bundle:
         path = tmp_path / "bundle"
         if not path.exists():
-            shutil.copytree(gpu_bundle.path, path, copy_function=_link)
+            shutil.copytree(gpu_bundle.path, path)
         bundle = Bundle.open(path)
         write_engines(bundle, library(release), chunk=chunk)
         return bundle
@@ -41,7 +41,7 @@ def reference_with_engines(exported_bundle: Path, tmp_path: Path) -> Callable[..
 
     def make(release: str, *, chunk: int = CHUNK) -> Bundle:
         path = tmp_path / "reference"
-        shutil.copytree(exported_bundle, path, copy_function=_link)
+        shutil.copytree(exported_bundle, path)
         bundle = Bundle.open(path)
         write_engines(bundle, library(release), chunk=chunk)
         return bundle
@@ -54,10 +54,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory for what is compiled, instead of the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def _link(source: str, target: str) -> None:
-    Path(target).hardlink_to(source)
 
 
 def _export(destination: Path, dialects: tuple[str, ...]) -> Bundle:
