@@ -102,7 +102,9 @@ def _show(found: "Profile", path: "Path", disturbed: Sequence[str]) -> None:
         f"\nstops within {model.abort_ms:.1f} ms, usually {model.abort_usual_ms:.1f}; opens in {model.load_ms:.0f} ms, "
         f"and its first answer takes {model.cold_ms:.0f} ms longer\n"
         f"{fit.requests} requests that were not measured: predicted to {100 * fit.median_error:.1f} % (median), "
-        f"{100 * fit.p95_error:.1f} % (95th percentile); {100 * fit.within:.0f} % were within what is promised\n"
+        f"{100 * fit.p95_error:.1f} % (95th percentile)\n"
+        f"as a session forecasts them, which knows the requests before: {100 * fit.median_error_as_forecast:.1f} % and "
+        f"{100 * fit.p95_error_as_forecast:.1f} %; {100 * fit.within:.0f} % were within what is promised\n"
         f"stored in {path}"
     )
     for sentence in disturbed:

@@ -56,6 +56,18 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Times of their profile that requests are believed to take: where something is promised, and usually."""
+
+    slowdown: float
+    lately: float
+
+    def usual_ms(self, estimate: Estimate) -> float:
+        """What something takes usually now, of which the slowed model says `estimate`."""
+        return estimate.usual_ms / self.slowdown * self.lately
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
     """One way to do it, and how long its parts take."""
 
@@ -84,19 +96,23 @@ class _Candidate:
         return self.model.together(self.preprocess + self.vision + self.prefill + self.closing + self.answer)
 
 
-def admit(asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float = 1.0) -> Plan:
+def admit(
+    asked: Asked, budget: Budget, model: LatencyModel, *, slowdown: float = 1.0, lately: float | None = None
+) -> Plan:
     """The plan for a request. Raises `BudgetError` with the numbers and with the nearest budget that can be met.
 
-    `slowdown` is told; the model has it in it already.
+    `slowdown` is what the model has in it already, as promises go by it. Requests took `lately` times of their profile,
+    which usual times go by; as slow, where nothing else is known.
     """
+    pace = Pace(slowdown=slowdown, lately=slowdown if lately is None else lately)
     candidate = _feasible(asked, budget, model)
     if not _lacks(candidate, budget, asked.spent_ms):
         chosen = _worth_thinking(candidate, asked, budget, model)
-        return _plan(chosen, asked, budget, model, slowdown)
+        return _plan(chosen, asked, budget, model, pace)
     refusal = _refusal(candidate, asked, budget, model, slowdown)
     if budget.on_infeasible != "attempt":
         raise refusal
-    return _attempted(candidate, asked, budget, model, slowdown, reason=refusal.message)
+    return _attempted(candidate, asked, budget, model, pace, reason=refusal.message)
 
 
 def _feasible(asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:
@@ -111,7 +127,7 @@ def _feasible(asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:
 
 
 def _attempted(
-    candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float, *, reason: str
+    candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, pace: Pace, *, reason: str
 ) -> Plan:
     """The plan for what cannot be promised: the one that would be promised with less caution, or the cheapest."""
     for caution in _CAUTIONS:
@@ -120,7 +136,7 @@ def _attempted(
         if not _lacks(tried, budget, asked.spent_ms):
             candidate = replace(_worth_thinking(tried, asked, budget, bolder), model=model)
             break
-    return replace(_plan(candidate, asked, budget, model, slowdown), unpromised=reason)
+    return replace(_plan(candidate, asked, budget, model, pace), unpromised=reason)
 
 
 def _worth_thinking(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel) -> _Candidate:
@@ -238,7 +254,7 @@ def _lacks(candidate: _Candidate, budget: Budget, spent_ms: float) -> dict[str, 
     return {name: (limit, needed[name]) for name, limit in limits.items() if limit is not None and needed[name] > limit}
 
 
-def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, slowdown: float) -> Plan:
+def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyModel, pace: Pace) -> Plan:
     asked_grids = asked.grids(asked.max_visual_tokens)
     first, least = candidate.until_first_token, candidate.least
     return Plan(
@@ -260,11 +276,12 @@ def _plan(candidate: _Candidate, asked: Asked, budget: Budget, model: LatencyMod
             closing=candidate.closing.high_ms,
             answer=candidate.answer.high_ms,
             total=asked.spent_ms + least.high_ms,
-            usual_first_token=asked.spent_ms + first.usual_ms,
-            usual_total=asked.spent_ms + least.usual_ms,
+            usual_first_token=asked.spent_ms + pace.usual_ms(first),
+            usual_total=asked.spent_ms + pace.usual_ms(least),
             quantile=model.quantile,
-            slowdown=slowdown,
+            slowdown=pace.slowdown,
             joint=model.joint,
+            lately=pace.lately,
         ),
     )
 

@@ -115,7 +115,7 @@ class Control:
         if self._latency is not None:
             believed, factor = self._drift.applied_to(self._latency)
             try:
-                return admit(asked, budget, believed, slowdown=factor)
+                return admit(asked, budget, believed, slowdown=factor, lately=self._drift.lately)
             except BudgetError:
                 self._drift.refused(also_by_profile=not _admits(asked, budget, self._latency))
                 raise

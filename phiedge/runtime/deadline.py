@@ -196,8 +196,9 @@ class Keeper(Free):
     def _tell_drift(self, forecast: Forecast, first_token_ms: float | None) -> None:
         """What this request took beside what the profile expected. One that was ended before took longer than that."""
         assert self._model is not None
-        usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.slowdown
-        excess_ms = (forecast.first_token - forecast.usual_first_token) / forecast.slowdown / forecast.joint
+        usual_ms = (forecast.usual_first_token - forecast.spent) / forecast.lately
+        high_ms = (forecast.first_token - forecast.spent) / forecast.slowdown
+        excess_ms = (high_ms - usual_ms) / forecast.joint
         expected = Estimate(usual_ms=usual_ms, excess_ms=excess_ms)
         if first_token_ms is None:
             spent_ms = (self._clock_ns() - self._begun_ns) / 1e6 - forecast.spent

@@ -1,11 +1,15 @@
 """How requests fare lately beside what the profile says: what admission goes by, besides the profile.
 
-Two things are kept apart. The pace is by how much requests take longer altogether, because of a neighbour or of a clock
-that went down: the median of the last few, which one disturbed request does not move. The spread is how far single
-requests lie above the pace, in the unit of what their profile allows: so much that all but one of the last two hundred
-would have been promised rightly.
+Three things are kept apart. The pace is by how much requests take longer altogether, because of a neighbour or of a
+clock that went down: the median of the last few, which one disturbed request does not move. The spread is how far
+single requests lie above the pace, in the unit of what their profile allows: so much that all but one of the last two
+hundred would have been promised rightly. Promises go by these two, and neither makes anything faster than its profile.
+
+What is usual now is the third: a mean of the last requests that forgets soon, and that goes below the profile as well,
+as a machine whose neighbours were busy while it was measured is faster when they are not. Forecasts go by it.
 """
 
+import math
 import statistics
 from collections import deque
 from dataclasses import dataclass, replace
@@ -17,6 +21,12 @@ KNOWN_REQUESTS, LEAST_JOINT = 100, 0.5
 """So many requests are believed before their profile; but never that less than so much of its excess is enough."""
 PATIENCE = 8
 """So many refusals one after the other, and it is found out whether the machine is still as slow."""
+
+NEWEST_SHARE, MOST_STEP = 0.3, 0.4
+"""So much of the newest request is in what is usual now, as a share and at most as a logarithm.
+
+On a shared machine, what disturbs comes and goes within some ten requests.
+"""
 
 _NOTICED = 1.05  # less is what a good model is off by
 _MOST_RATIO = 20.0
@@ -31,7 +41,7 @@ class _Seen:
 
     @property
     def ratio(self) -> float:
-        return min(_MOST_RATIO, self.spent_ms / self.expected.usual_ms)
+        return max(1 / _MOST_RATIO, min(_MOST_RATIO, self.spent_ms / self.expected.usual_ms))
 
     def above(self, pace: float) -> float:
         """How far it lies above the pace, in excesses of its profile."""
@@ -52,6 +62,12 @@ class Drift:
         self._above: deque[float] = deque(maxlen=SPREAD_REQUESTS)
         self._refusals = 0
         self._forgotten = 1.0
+        self._lately_log = 0.0
+
+    @property
+    def lately(self) -> float:
+        """Times of the profile's usual that the last requests took, the newest more than those before it."""
+        return math.exp(self._lately_log)
 
     @property
     def pace(self) -> float:
@@ -75,10 +91,13 @@ class Drift:
 
     def observe(self, spent_ms: float, expected: Estimate) -> None:
         """A request took so long, of which the profile expected that."""
-        if expected.usual_ms <= 0:
+        if expected.usual_ms <= 0 or spent_ms <= 0:
             return
         self._refusals, self._forgotten = 0, 1.0
-        self._lately.append(_Seen(spent_ms=spent_ms, expected=expected))
+        seen = _Seen(spent_ms=spent_ms, expected=expected)
+        self._lately.append(seen)
+        moved = math.log(seen.ratio) - self._lately_log
+        self._lately_log += NEWEST_SHARE * max(-MOST_STEP, min(MOST_STEP, moved))
         # With those before and after it known, a slow request and a slow machine can be told from each other.
         if len(self._lately) == PACE_REQUESTS:
             self._above.append(self._lately[PACE_REQUESTS // 2].above(self.pace))

@@ -12,9 +12,10 @@ class Forecast:
 
     `spent` had passed when this was decided. The parts are times that are seldom exceeded, each for itself;
     `first_token` and `total` are so for all of them together, which is less than their sum, with thinking that is
-    closed at once. `usual_first_token` and `usual_total` are what it takes usually. `slowdown` is by how much requests
-    took longer than the profile lately, `joint` how many times their parts' excess is allowed for them as a whole; all
-    times have both in them.
+    closed at once. `slowdown` is by how much requests took longer than the profile lately, `joint` how many times their
+    parts' excess is allowed for them as a whole; all these times have both in them. `usual_first_token` and
+    `usual_total` are what it takes usually, if it fares as the last requests did: `lately` times of the profile, which
+    may be less than once.
     """
 
     spent: float
@@ -30,6 +31,7 @@ class Forecast:
     quantile: float
     slowdown: float = 1.0
     joint: float = 1.0
+    lately: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,7 +103,10 @@ def test_the_profile_that_deadlines_rest_on_is_noted_and_no_other(tiny_bundle: B
     bundle = Bundle.open(shutil.copytree(tiny_bundle.path, tmp_path / "bundle"))
     model = LoadedModel(bundle, max_context=512, threads=1, chunk_tokens=256)
     here = identity_here(bundle, model, threads=1)
-    fit = Fit(requests=3, median_error=0.01, p95_error=0.1, within=1.0)
+    fit = Fit(
+        requests=3, median_error=0.01, p95_error=0.1, median_error_as_forecast=0.01, p95_error_as_forecast=0.1,
+        within=1.0,
+    )  # fmt: skip
     for identity in (here, replace(here, machine={**here.machine, "processor": "Other"})):
         profile = Profile(identity=identity, model=latency_model(), fit=fit, seconds=1.0, load_average=(0.0, 0.1))
         path = write_profile(bundle, profile)

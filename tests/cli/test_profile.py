@@ -20,7 +20,8 @@ def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureF
     found = told.json
     assert Path(found["profile"]).is_file()
     assert found["identity"]["backend"] == "onnxruntime"
-    assert found["fit"].keys() == {"requests", "median_error", "p95_error", "within"}
+    errors = {f"{which}_error{how}" for which in ("median", "p95") for how in ("", "_as_forecast")}
+    assert found["fit"].keys() == {"requests", *errors, "within"}
     assert found["model"]["step"]["samples"] > 50
     words = ("run", bundle, "-p", "hello", "--think", "off", "--max-context", "512", "--answer-tokens", "2")
     answer = tell(capsys, *words, "--deadline-ms", "20000", "--json").json

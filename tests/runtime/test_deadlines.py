@@ -256,6 +256,18 @@ def test_a_machine_that_became_slow_refuses_what_it_cannot_do_now_and_tries_agai
     assert PATIENCE <= refusals + 1 < 60, "what was slow once is believed for a while, and not for ever"
 
 
+def test_a_forecast_of_what_is_usual_goes_by_the_last_requests_both_ways(known: Opened) -> None:
+    budget = Budget(deadline_ms=100_000, answer_tokens=6)
+    engines_ms = PREFILL_MS * known.rows + 6 * STEP_MS
+    for each_ms, times in ((STEP_MS, 2.0), (0.0, 1.0), (-STEP_MS / 2, 0.5)):
+        known.engine.before_step = lambda past, ms=each_ms: known.clock.pass_ms(ms)
+        known.engine.before_chunk = lambda k=times: known.clock.pass_ms((k - 1) * PREFILL_MS * known.rows)
+        for _ in range(24):
+            forecast = known.ask(think="off", max_new_tokens=7, budget=budget).plan.forecast
+        assert forecast.usual_total == pytest.approx(times * engines_ms, rel=0.05)
+        assert forecast.slowdown == pytest.approx(max(1.0, times), rel=0.05)
+
+
 def _usual_ms(opened: Opened) -> float:
     """Of six tokens."""
     return PREFILL_MS * opened.rows + 5 * STEP_MS

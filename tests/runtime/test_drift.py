@@ -1,8 +1,17 @@
+import math
 from dataclasses import replace
 
 import pytest
 
-from phiedge.runtime.drift import KNOWN_REQUESTS, LEAST_JOINT, PACE_REQUESTS, PATIENCE, Drift
+from phiedge.runtime.drift import (
+    KNOWN_REQUESTS,
+    LEAST_JOINT,
+    MOST_STEP,
+    NEWEST_SHARE,
+    PACE_REQUESTS,
+    PATIENCE,
+    Drift,
+)
 from phiedge.runtime.latency_model import Estimate
 from timed_engines import latency_model
 
@@ -34,8 +43,21 @@ def test_a_slow_machine_is_noticed_after_a_few_requests() -> None:
     assert believed.one_step(5).usual_ms == pytest.approx(2 * latency_model().one_step(5).usual_ms)
 
 
-def test_a_fast_machine_is_not_believed_to_be_faster_than_its_profile() -> None:
-    assert seen(*[5.0] * 20).pace == 1.0
+def test_a_fast_machine_is_not_believed_to_be_faster_than_its_profile_where_something_is_promised() -> None:
+    drift = seen(*[5.0] * 20)
+    assert drift.pace == 1.0
+    assert drift.applied_to(latency_model())[1] == 1.0
+
+
+def test_what_is_usual_now_follows_the_machine_both_ways() -> None:
+    assert Drift().lately == 1.0
+    assert seen(*[5.0] * 20).lately == pytest.approx(0.5, rel=0.02)
+    assert seen(*[20.0] * 20).lately == pytest.approx(2.0, rel=0.02)
+    assert seen(*[20.0] * 20, *[10.0] * 6).lately == pytest.approx(1.0, rel=0.15), "and forgets soon"
+
+
+def test_one_disturbed_request_moves_what_is_usual_now_only_so_far() -> None:
+    assert seen(*[10.0] * 5, 800.0).lately == pytest.approx(math.exp(NEWEST_SHARE * MOST_STEP))
 
 
 def test_pauses_that_come_again_widen_what_is_allowed() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from phiedge.bundle import Bundle
 from phiedge.errors import UsageError
 from phiedge.progress import Progress, silent
-from phiedge.runtime.drift import LEAST_JOINT
+from phiedge.runtime.drift import LEAST_JOINT, Drift
 from phiedge.runtime.images import Pixels
 from phiedge.runtime.latency_model import Estimate, LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
@@ -48,9 +48,8 @@ class _Trial:
         """How far it lies above the usual, in excesses of its parts."""
         return max(0.0, self.ms - self.predicted.usual_ms) / self.predicted.excess_ms
 
-    @property
-    def error(self) -> float:
-        return abs(self.ms - self.predicted.usual_ms) / self.ms
+    def error(self, lately: float = 1.0) -> float:
+        return abs(self.ms - lately * self.predicted.usual_ms) / self.ms
 
 
 def measure_profile(
@@ -158,9 +157,9 @@ def measure_requests(
         advance(1)
     factor, rest_ms = _whole_from_parts(trials[::3])
     fitted = replace(parts.slowed(factor), request_ms=rest_ms)
-    bounding, fresh = ([trial.scaled(factor, fitted.around()) for trial in trials[place::3]] for place in (1, 2))
-    fitted = _bounded(fitted, bounding)
-    return fitted, _fit(fitted, fresh)
+    scaled = [trial.scaled(factor, fitted.around()) for trial in trials]
+    fitted = _bounded(fitted, scaled[1::3])
+    return fitted, _fit(fitted, scaled)
 
 
 def _bounded(model: LatencyModel, trials: Sequence[_Trial]) -> LatencyModel:
@@ -170,15 +169,29 @@ def _bounded(model: LatencyModel, trials: Sequence[_Trial]) -> LatencyModel:
     return replace(model, joint=max(least, joint), joint_quantile=quantile)
 
 
-def _fit(model: LatencyModel, fresh: Sequence[_Trial]) -> Fit:
-    errors = sorted(trial.error for trial in fresh)
+def _fit(model: LatencyModel, trials: Sequence[_Trial]) -> Fit:
+    """Of every third, in which nothing was fitted. A forecast knows all that came before, and nothing of its own."""
+    fresh, drift, forecast = trials[2::3], Drift(), list[float]()
+    for place, trial in enumerate(trials):
+        if place % 3 == 2:
+            forecast.append(trial.error(drift.lately))
+        drift.observe(trial.ms, trial.predicted)
+    median, p95 = _middle_and_p95([trial.error() for trial in fresh])
+    median_as_forecast, p95_as_forecast = _middle_and_p95(forecast)
     within = sum(trial.ms <= model.together(trial.predicted).high_ms for trial in fresh) / len(fresh)
     return Fit(
         requests=len(fresh),
-        median_error=round(statistics.median(errors), 4),
-        p95_error=round(errors[min(len(errors) - 1, int(0.95 * len(errors)))], 4),
+        median_error=median,
+        p95_error=p95,
+        median_error_as_forecast=median_as_forecast,
+        p95_error_as_forecast=p95_as_forecast,
         within=round(within, 4),
     )
+
+
+def _middle_and_p95(errors: list[float]) -> tuple[float, float]:
+    ordered = sorted(errors)
+    return round(statistics.median(ordered), 4), round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 4)
 
 
 def _whole_from_parts(trials: Sequence[_Trial]) -> tuple[float, float]:

@@ -19,19 +19,22 @@ from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.profile.identity import Identity, identity_here
 
-DIRECTORY, RECORD_NAME, SCHEMA_VERSION = "profiles", "latency.json", 2
+DIRECTORY, RECORD_NAME, SCHEMA_VERSION = "profiles", "latency.json", 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """How far a prediction lies from what was measured afterwards, where nothing had been measured before.
 
-    Of requests, relative errors of the usual time; `within` is the share that took no longer than the high time.
+    Of requests, relative errors of the usual time: by the profile alone, and `as_forecast` in a session, which knows
+    how the requests before fared (`runtime/drift.py`). `within` is the share that took no longer than the high time.
     """
 
     requests: int
     median_error: float
     p95_error: float
+    median_error_as_forecast: float
+    p95_error_as_forecast: float
     within: float
 
 

@@ -25,7 +25,10 @@ def here(bundle: Bundle) -> Identity:
 
 
 def stored(bundle: Bundle, identity: Identity) -> None:
-    fit = Fit(requests=3, median_error=0.01, p95_error=0.1, within=1.0)
+    fit = Fit(
+        requests=3, median_error=0.01, p95_error=0.1, median_error_as_forecast=0.01, p95_error_as_forecast=0.1,
+        within=1.0,
+    )  # fmt: skip
     found = Profile(identity=identity, model=latency_model(), fit=fit, seconds=1.0, load_average=(0.0, 0.1))
     write_profile(bundle, found)
 

@@ -29,7 +29,10 @@ def here(bundle: Bundle, model: LoadedModel) -> Identity:
 
 
 def profile(identity: Identity) -> Profile:
-    fit = Fit(requests=3, median_error=0.01, p95_error=0.1, within=1.0)
+    fit = Fit(
+        requests=3, median_error=0.01, p95_error=0.1, median_error_as_forecast=0.01, p95_error_as_forecast=0.1,
+        within=1.0,
+    )  # fmt: skip
     return Profile(identity=identity, model=latency_model(), fit=fit, seconds=1.0, load_average=(0.0, 0.1))
 
 
