@@ -27,10 +27,12 @@ from torch import Tensor
 from benchmarks.machine import peak_rss_bytes
 from benchmarks.record import add_options, publish
 from phiedge.calibration.decoder_layer import linear_name, norm_names
+from phiedge.calibration.int4_run import IntegerCoder
 from phiedge.calibration.layer_run import LayerRun
 from phiedge.calibration.methods import METHODS, Settings
 from phiedge.calibration.row_file import RowFile
-from phiedge.calibration.samples import Kind, Sample, row_roles
+from phiedge.calibration.run import Run
+from phiedge.calibration.samples import Kind, Sample
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.random_tensors import RandomTensors
 from phiedge.exporters.safetensors_file import Array, Dtype
@@ -123,18 +125,18 @@ def main() -> None:
             before.write(place, correlated_rows(config.hidden_size, options.rows, generator))
         imported_bytes = peak_rss_bytes()
         told = _Told()
-        run = LayerRun(
+        run = Run(
             source=PlantedLayer(config),
-            index=0,
             samples=samples,
-            roles=row_roles(samples),
-            settings=Settings(methods=methods, group_size=options.group_size),
-            compute=getattr(torch, options.compute),
             directory=directory,
+            compute=getattr(torch, options.compute),
             progress=told,
         )
+        coder = IntegerCoder(settings=Settings(methods=methods, group_size=options.group_size), config=config)
         begun = time.perf_counter()
-        artefact = run.run(before, RowFile(directory / "after", lengths, config.hidden_size))
+        artefact = LayerRun(run=run, coder=coder, index=0).code(
+            before, RowFile(directory / "after", lengths, config.hidden_size)
+        )
         seconds = time.perf_counter() - begun
         begun = time.perf_counter()
         artefact.save(directory / "layer.safetensors", "benchmark")

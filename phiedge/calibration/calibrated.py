@@ -20,7 +20,7 @@ from phiedge.calibration.decoder_layer import LINEARS, Linear, linear_name, norm
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
-from phiedge.calibration.streaming import Calibration
+from phiedge.calibration.int4_run import Calibration
 from phiedge.errors import ExportError
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.float8 import Float8Weight

@@ -4,45 +4,36 @@ What is predicted behind a picture's rows nobody ever reads. Heads of 8 bits are
 nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from phiedge.calibration.artefact import HeadArtefact
-from phiedge.calibration.decoder_layer import LayerMath, TensorReader, read_tensor
+from phiedge.calibration.decoder_layer import LayerMath, read_tensor
 from phiedge.calibration.linear_report import report_on
 from phiedge.calibration.methods import Settings, choose_codes
 from phiedge.calibration.row_file import RowFile
+from phiedge.calibration.run import Run
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.calibration.statistics import InputStatistics, RowRoles
-from phiedge.progress import Progress
 
 FINAL_NORM, HEAD = "model.norm.weight", "lm_head.weight"
 
 
-def calibrate_head(
-    source: TensorReader,
-    samples: Sequence[Sample],
-    roles: Sequence[RowRoles],
-    rows: RowFile,
-    settings: Settings,
-    progress: Progress,
-) -> HeadArtefact:
+def calibrate_head(run: Run, rows: RowFile, settings: Settings) -> HeadArtefact:
     """Quantise the head for `rows`, which leave the last layer."""
     settings = replace(settings, methods=tuple(method for method in settings.methods if "awq" not in method))
-    norm, math = read_tensor(source, FINAL_NORM), LayerMath(config=source.config)
+    norm, math = read_tensor(run.source, FINAL_NORM), LayerMath(config=run.source.config)
     inputs = InputStatistics(
         told="the head",
-        columns=source.config.hidden_size,
+        columns=run.source.config.hidden_size,
         group_size=settings.group_size,
         with_gram=settings.needs_gram,
     )
-    with progress.task("inputs of the head", len(samples), "samples") as advance:
-        for place, sample in enumerate(samples):
-            inputs.add(math.normed(rows.read(place), norm), _of_text(sample, roles[place]), sample=sample.name)
-            advance(1)
-    codes = choose_codes(read_tensor(source, HEAD), inputs, settings)
+    for place in run.each("inputs of the head"):
+        sample = run.samples[place]
+        inputs.add(math.normed(rows.read(place), norm), _of_text(sample, run.roles[place]), sample=sample.name)
+    codes = choose_codes(read_tensor(run.source, HEAD), inputs, settings)
     return HeadArtefact(weight=codes.quantised.weight(), report=report_on("head", codes, inputs))
 
 

@@ -16,9 +16,9 @@ from phiedge.calibration.float8_calibrated import Float8Quantiser
 from phiedge.calibration.float8_linear import FLOAT8_CHOICES, WEIGHT_SCALES, Float8Settings, WeightScales
 from phiedge.calibration.float8_run import Float8Calibration, calibrate_float8
 from phiedge.calibration.head_run import HEAD
+from phiedge.calibration.int4_run import Calibration, calibrate
 from phiedge.calibration.methods import CHOICES, Settings
 from phiedge.calibration.samples import Kind, Sample, visual_weight
-from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.devices import Device, catalogue
 from phiedge.devices.memory_limits import require_memory
 from phiedge.errors import ExportError, UsageError

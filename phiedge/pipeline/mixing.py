@@ -12,6 +12,7 @@ import torch
 
 from phiedge.calibration.calibrated import Artefacts
 from phiedge.calibration.decoder_layer import LINEARS
+from phiedge.calibration.int4_run import Calibration
 from phiedge.calibration.partial_models import PartialModels
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.sensitivity import (
@@ -22,7 +23,6 @@ from phiedge.calibration.sensitivity import (
     judging_samples,
     measure_sensitivity,
 )
-from phiedge.calibration.streaming import Calibration
 from phiedge.errors import UsageError
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionPlan

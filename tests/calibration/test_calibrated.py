@@ -7,8 +7,8 @@ import torch
 from fake_checkpoints import write_checkpoint
 from phiedge.calibration.calibrated import CalibratedQuantiser, FoldedSource
 from phiedge.calibration.decoder_layer import LINEARS, linear_name, norm_names
+from phiedge.calibration.int4_run import Calibration, calibrate
 from phiedge.calibration.methods import Settings
-from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.errors import ExportError
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
 from phiedge.exporters.values import StoredRows

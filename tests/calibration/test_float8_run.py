@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from fake_checkpoints import write_checkpoint
-from phiedge.calibration import float8_run
 from phiedge.calibration.decoder_layer import LINEARS, linear_name
 from phiedge.calibration.float8_calibrated import Float8Quantiser
 from phiedge.calibration.float8_linear import Float8Settings
 from phiedge.calibration.float8_run import Float8Calibration, calibrate_float8
+from phiedge.calibration.layer_run import LayerRun
 from phiedge.errors import ExportError
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
 from phiedge.exporters.values import StoredRows
@@ -68,16 +68,16 @@ def test_killed_in_any_layer_it_goes_on_there_to_the_same_codes(
     class Killed(Exception):
         """In place of a kill."""
 
-    real, ran = float8_run._Float8Layer.run, []
+    real, ran = LayerRun.code, []
 
-    def run(layer, before, after):
+    def code(layer, before, after):
         if layer.index == killed_in and not ran.count("killed"):
             ran.append("killed")
             raise Killed
         ran.append(layer.index)
         return real(layer, before, after)
 
-    monkeypatch.setattr(float8_run._Float8Layer, "run", run)
+    monkeypatch.setattr(LayerRun, "code", code)
     with pytest.raises(Killed):
         calibrated(checkpoint, text_samples(), tmp_path)
     again = calibrated(checkpoint, text_samples(), tmp_path)

@@ -7,9 +7,9 @@ import torch
 from fake_checkpoints import FakeDims, write_checkpoint
 from phiedge.calibration.decoder_layer import LINEARS, linear_name, read_tensor
 from phiedge.calibration.folding import Folding
+from phiedge.calibration.int4_run import Calibration, calibrate
 from phiedge.calibration.methods import Settings
 from phiedge.calibration.partial_models import Choice, PartialModels, effective_weights
-from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
 
 LAYERS = 2

@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from fake_checkpoints import FakeDims, write_checkpoint
-from phiedge.calibration import streaming
 from phiedge.calibration.artefact import LayerArtefact
 from phiedge.calibration.decoder_layer import linear_name
+from phiedge.calibration.int4_run import Calibration, calibrate
 from phiedge.calibration.layer_run import LayerRun
 from phiedge.calibration.methods import Settings
-from phiedge.calibration.streaming import Calibration, calibrate
 from phiedge.errors import ExportError, TensorError
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
 
@@ -70,16 +69,16 @@ def test_what_was_killed_goes_on_to_the_same_codes(
 ) -> None:
     ran: list[int] = []
 
-    class Killed(LayerRun):
-        def run(self, before, after):
-            if self.index == killed_in and killed_in not in ran:
-                ran.append(self.index)
-                after.write(0, torch.zeros(80, self.source.config.hidden_size))
-                raise KeyboardInterrupt
-            ran.append(self.index)
-            return LayerRun.run(self, before, after)
+    real = LayerRun.code
 
-    monkeypatch.setattr(streaming, "LayerRun", Killed)
+    def code(layer, before, after):
+        ran.append(layer.index)
+        if ran.count(killed_in) == 1 and layer.index == killed_in:
+            after.write(0, torch.zeros(80, layer.run.source.config.hidden_size))
+            raise KeyboardInterrupt
+        return real(layer, before, after)
+
+    monkeypatch.setattr(LayerRun, "code", code)
     with pytest.raises(KeyboardInterrupt):
         run(checkpoint, text_samples(), tmp_path)
     again = run(checkpoint, text_samples(), tmp_path)
@@ -96,7 +95,7 @@ def test_other_settings_start_anew(checkpoint, text_samples, tmp_path) -> None:
 
 def test_a_second_call_reads_what_the_first_left(checkpoint, text_samples, tmp_path, monkeypatch) -> None:
     first = run(checkpoint, text_samples(), tmp_path)
-    monkeypatch.setattr(LayerRun, "run", None)
+    monkeypatch.setattr(LayerRun, "code", None)
     assert run(checkpoint, text_samples(), tmp_path).divergence == first.divergence
 
 
