@@ -3,7 +3,18 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-say() { printf '\n$ %s\n' "$*"; "$@"; }
+# Shows a command as it would be typed, and runs it.
+say() {
+    printf '\n$'
+    for word in "$@"; do
+        case $word in
+            *[!A-Za-z0-9_./-]*) printf ' "%s"' "$word" ;;
+            *) printf ' %s' "$word" ;;
+        esac
+    done
+    printf '\n'
+    "$@"
+}
 
 say phiedge export --target orin -o demo/bundle --overwrite
 say phiedge run demo/bundle --image examples/kiosk.png --prompt "Where do I click for PAY?"

@@ -34,7 +34,7 @@ def show_table(
     """Print a table on stdout. `right` names the columns that are aligned to the right, as words or one by one.
 
     On a terminal it is fitted to the width by wrapping cells, in a pipe it is as wide as they are; none is ever cut.
-    Without any name of a column there is no line of names.
+    Without any name of a column there is no line of names, and no line ends in blanks.
     """
     from rich.console import Console
     from rich.table import Table
@@ -49,7 +49,10 @@ def show_table(
     for row in rows:
         table.add_row(*(Text(cell.translate(SHOWN_CONTROL)) for cell in row))
     width = None if sys.stdout.isatty() else _UNBOUNDED
-    Console(file=sys.stdout, width=width).print(table)
+    console = Console(file=sys.stdout, width=width)
+    with console.capture() as drawn:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip(' ')}\n" for line in drawn.get().splitlines())
 
 
 def terminal_progress() -> Progress:

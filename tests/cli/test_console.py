@@ -51,6 +51,16 @@ def test_a_table_without_names_has_no_line_for_them(capsys: pytest.CaptureFixtur
     assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["model", "tiny"], ["size", "1", "MB"]]
 
 
+def test_no_line_of_a_table_ends_in_blanks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    show_table("title", ("name", "note"), [("a", "long enough"), ("b", "")])
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    show_table("title", ("name", "note"), [("a", "long enough to be wrapped"), ("b", "")])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 9
+    assert [line for line in lines if line.endswith(" ")] == []
+
+
 def test_columns_whose_names_are_several_words_are_aligned_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     show_table(None, ("name", "reads MB"), [("a", "1")], right=["reads MB"])
     assert capsys.readouterr().out.splitlines()[1].split(" ") == ["a", *[""] * 11, "1"]
