@@ -26,7 +26,7 @@ from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_examples import builtin_examples
+from phiedge.pipeline.builtin_samples import builtin_samples
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
@@ -230,12 +230,11 @@ def calibrate_for_export(
     config = source.config
     if plan.group_size is not None:
         _check_groups(config.linear_widths, plan.group_size)
-    examples = (
-        list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches))
+    samples = (
+        builtin_samples(source, max_context=max_context)
         if calibration == BUILTIN
-        else read_examples(Path(calibration))
+        else SampleBuilder(source, max_context=max_context).build(read_examples(Path(calibration)))
     )
-    samples = SampleBuilder(source, max_context=max_context).build(examples)
     compute = compute_type(source)
     settings = _settings(plan, method, weight_scales)
     _require_memory(source, settings)

@@ -1,7 +1,7 @@
 """From questions with pictures and answers to the sequences that calibration runs: the same road as at inference."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -10,7 +10,7 @@ import numpy as np
 
 from phiedge.calibration.decoder_layer import TensorReader, read_tensor
 from phiedge.calibration.samples import VISUAL, Kind, Picture, Sample
-from phiedge.errors import ContextLengthError, InputError
+from phiedge.errors import InputError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import POSITION_TABLE
@@ -23,6 +23,7 @@ from phiedge.runtime.preprocess import Picture as FittedPicture
 from phiedge.runtime.prompt import Prompt, PromptBuilder, ThinkMode
 from phiedge.runtime.tokens import Tokenizer
 
+_ANY_LENGTH = 1 << 31  # whether a sample fits the context is asked of what it has become
 HELD_OUT_EVERY = 8  # of the samples one judges; the others are calibrated on
 
 
@@ -61,13 +62,34 @@ class SampleBuilder:
         self._prompts = PromptBuilder(ChatTemplate.read(source.path / TEMPLATE_FILE), self._tokenizer, facts)
         self._budget = PatchBudget.from_facts(facts)
         self._patchifier = Patchifier(facts.patch_size)
+        self._max_context = max_context
         table = read_tensor(source, POSITION_TABLE).numpy()
         self._positions = PositionTable(table, side=facts.position_grid)
-        self._max_context = max_context
 
     def build(self, examples: Sequence[Example]) -> list[Sample]:
         """A sample for each example. Raises `InputError` naming the first that cannot be one."""
-        return [self._sample(place, example) for place, example in enumerate(examples)]
+        samples = [self._sample(place, example) for place, example in enumerate(examples)]
+        for sample in samples:
+            self._require_fit(sample)
+        return samples
+
+    def build_fitting(self, examples: Iterable[Example]) -> list[Sample]:
+        """A sample for each example that the context holds: those that nobody chose may be left out."""
+        samples: list[Sample] = []
+        for example in examples:
+            sample = self._sample(len(samples), example)
+            if sample.rows <= self._max_context:
+                samples.append(sample)
+        return samples
+
+    def _require_fit(self, sample: Sample) -> None:
+        if sample.rows > self._max_context:
+            visual = int((sample.kinds == Kind.VISUAL).sum())
+            raise InputError(
+                f"{sample.name}: the prompt has {sample.rows - visual} text tokens and {visual} visual tokens, "
+                f"{sample.rows} together with what is said to it; the context has {self._max_context} positions",
+                remedy="leave it out, make its pictures or texts smaller, or give a larger --max-context",
+            )
 
     def _sample(self, place: int, example: Example) -> Sample:
         try:
@@ -78,11 +100,7 @@ class SampleBuilder:
             whole = Prompt(
                 pieces=(*prompt.pieces[:-1], prompt.pieces[-1] + reply), starts_thinking=prompt.starts_thinking
             )
-            plan = plan_rows(whole, [p.grid for p in pictures], context=self._max_context, room=0, cut_at=None)
-        except ContextLengthError as error:
-            raise InputError(
-                f"{example.told}: {error.message}", remedy="leave it out, or make its pictures or texts smaller"
-            ) from error
+            plan = plan_rows(whole, [p.grid for p in pictures], context=_ANY_LENGTH, room=0, cut_at=None)
         except InputError as error:
             raise InputError(f"{example.told}: {error.message}", remedy=error.remedy) from error
         tokens, kinds = _rows(plan)

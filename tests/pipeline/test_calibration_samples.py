@@ -105,3 +105,10 @@ def test_pictures_that_do_not_fit_the_context_are_refused_by_name(builder) -> No
     large = np.zeros((2000, 2000, 3), np.uint8)
     with pytest.raises(InputError, match="line 7: the prompt has .* visual tokens"):
         builder.build([Example(told="line 7", prompt="What?", images=(large,) * 4)])
+
+
+def test_of_those_that_nobody_chose_the_ones_that_do_not_fit_are_left_out(builder) -> None:
+    examples = [Example(told=str(place), prompt="What? " * (400 if place in (0, 3) else 4)) for place in range(10)]
+    samples = builder.build_fitting(examples)
+    assert [sample.name for sample in samples] == ["1", "2", "4", "5", "6", "7", "8", "9"]
+    assert [sample.held_out for sample in samples] == [True, *[False] * 7], "one of eight that are left"
