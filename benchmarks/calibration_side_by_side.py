@@ -12,6 +12,7 @@ which for `o` makes them shared by heads. Needs `pip install nvidia-modelopt llm
 
 import argparse
 import copy
+import importlib
 import json
 import math
 import subprocess
@@ -129,6 +130,7 @@ def _worker(method: str, directory: Path) -> dict[str, Any]:
     searched = load_file(directory / "searched.safetensors")
     errors, seconds = {}, 0.0
     _folding()  # reads the checkpoint's configuration, outside of what is measured
+    _import(method)  # seconds of it, which are no property of a method
     quantise = _quantiser(method)
     for place, case in enumerate(told["cases"]):
         tensors = load_file(directory / f"{place}.safetensors")
@@ -166,6 +168,13 @@ def _quantiser(method: str) -> Quantise:
         return lambda weight, linear, rows: _ours(method.removeprefix("phiedge "), weight, linear, rows)
     algorithm = (_MODELOPT | _FULL)[method]
     return lambda weight, linear, rows: _modelopt(weight, rows, "INT4_AWQ_CFG", algorithm)
+
+
+def _import(method: str) -> None:
+    if method.startswith("modelopt"):
+        importlib.import_module("modelopt.torch.quantization")
+    elif method == "llm-compressor gptq":
+        importlib.import_module("llmcompressor.modifiers.gptq.gptq_quantize")
 
 
 @cache
