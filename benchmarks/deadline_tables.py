@@ -69,8 +69,9 @@ def beside_genai(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Row
     title = f"usually {usual['phiedge']:g} ms on phiedge, {usual['genai']:g} ms on genai"
     rows: Rows = [(title, "on time", "on time and of the form", "overrun p99, ms", "worst, ms")]
     for name, way in results["ways"].items():
-        shares = (f"{100 * way[key]:.1f} %" for key in ("on_time", "on_time_and_of_form"))
-        rows.append((name, *shares, f"{way['overrun_ms_p99']:g}", f"{way['overrun_ms_worst']:g}"))
+        on_time, of_form = (f"{100 * way[key]:.1f} %" for key in ("on_time", "on_time_and_of_form"))
+        of_form += _by_force(way, "completed_by_force")
+        rows.append((name, on_time, of_form, f"{way['overrun_ms_p99']:g}", f"{way['overrun_ms_worst']:g}"))
     return rows
 
 
@@ -102,7 +103,8 @@ def structured(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     for share, kept in results["deadlines"].items():
         if share != "usual_ms":
             formed, free = (
-                f"{kept[name]['parses']:.0%} parse, {kept[name]['right']:.0%} right" for name in ("formed", "free")
+                f"{kept[name]['parses']:.0%} parse{_by_force(kept[name], 'by_force')}, {kept[name]['right']:.0%} right"
+                for name in ("formed", "free")
             )
             rows.append((f"boxes by {share} of the usual time", f"{formed} with a form", f"{free} free"))
     return rows
@@ -119,9 +121,15 @@ def forms_by_deadline(results: Mapping[str, Any], settings: Mapping[str, Any]) -
                 kept = found[engine]
                 refused = f", {kept['refused']} refused" if kept["refused"] else ""
                 late = f", {kept['late']} late by up to {kept['overrun_ms_most']} ms" if kept["late"] else ""
-                told.append(f"{kept['in_time_and_parses']:.0%} in time and parse{refused}{late}")
+                forced = _by_force(kept, "completed_by_force")
+                told.append(f"{kept['in_time_and_parses']:.0%} in time and parse{forced}{refused}{late}")
             rows.append((f"{found['deadline_ms']:,} ms ({share} of the slower)", *told))
     return rows
+
+
+def _by_force(kept: Mapping[str, Any], name: str) -> str:
+    """How many of them had something in them that no model chose."""
+    return f" ({kept[name]:.0%} by force)" if kept.get(name) else ""
 
 
 def reuse(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:

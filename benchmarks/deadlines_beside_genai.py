@@ -5,7 +5,8 @@
 
 The peer's graph is the int4 build of its own model builder from the same weights. Questions come without pictures, as
 its decoder takes tokens, and have texts of several lengths before them; the model is told to think. An answer counts
-if it was there by the deadline, its thinking closed, ended by itself, and has the form that was asked for. The means:
+if it was there by the deadline, its thinking closed, and has the form that was asked for; it ended by itself, or
+was completed by force, which is counted for itself. The means:
 - phiedge: a budget that is attempted; and the same with the form given as a pattern.
 - genai, max length: as many tokens as fit by the median speeds that were measured before.
 - genai, terminate: a timer that ends the session at the deadline.
@@ -39,6 +40,7 @@ QUESTIONS = ("How many buttons are there?", "What number is on the display?")
 FORM = phiedge.PatternForm(pattern="[0-9]{1,4}")
 BEFORE = (0, 64, 256, 512)  # words of text, about a token each
 ANSWER_TOKENS, MAX_NEW_TOKENS, MAX_LENGTH, WARM = 6, 96, 1024, 24
+BY_FORCE = "<by force>"
 OURS, OURS_OF_FORM = "phiedge", "phiedge, with a form"
 BY_LENGTH, BY_TERMINATING = "genai, max length", "genai, terminate"
 
@@ -152,9 +154,13 @@ def _all(session: phiedge.Session, peer: Peer, requests: int) -> dict[str, objec
         }
         for name, ask in ways.items():
             text, ms = ask()
+            forced = text.startswith(BY_FORCE)
+            text = text.removeprefix(BY_FORCE)
             late[name].append(max(0.0, ms - deadline_ms))
             found[name]["on_time"] += ms <= deadline_ms
-            found[name]["good"] += ms <= deadline_ms and _has_form(text)
+            good = ms <= deadline_ms and _has_form(text)
+            found[name]["good"] += good
+            found[name]["by_force"] += good and forced
     return {
         "typical_ms": round(typical_ms, 2),
         "median_ms": {"phiedge": round(ours_ms, 2), "genai": round(peers_ms, 2)},
@@ -162,6 +168,7 @@ def _all(session: phiedge.Session, peer: Peer, requests: int) -> dict[str, objec
             name: {
                 "on_time": round(counts["on_time"] / requests, 4),
                 "on_time_and_of_form": round(counts["good"] / requests, 4),
+                "completed_by_force": round(counts["by_force"] / requests, 4),
                 "overrun_ms_p99": round(sorted(late[name])[int(0.99 * requests)], 2),
                 "overrun_ms_worst": round(max(late[name]), 2),
             }
@@ -180,7 +187,7 @@ def _ours(
     ms = (time.perf_counter_ns() - begun_ns) / 1e6
     # A form that is complete needs no token to end it.
     ended = "<end>" if result.finish_reason == "stop" or (form is not None and result.answer) else ""
-    return f"{result.thinking}</think>{result.answer}{ended}", ms
+    return f"{BY_FORCE if result.made_up else ''}{result.thinking}</think>{result.answer}{ended}", ms
 
 
 def _has_form(text: str) -> bool:

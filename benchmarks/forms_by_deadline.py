@@ -47,6 +47,7 @@ class Answered:
     total_ms: float
     first_ms: float
     tokens: int
+    by_force: bool = False
 
 
 class Peer:
@@ -87,7 +88,8 @@ def ours(session: phiedge.Session, question: str, deadline_ms: float | None) -> 
     except BudgetError:
         return None
     times = result.timings_ms
-    return Answered(result.answer, times.total, times.first_token or times.total, len(result.token_ids))
+    first_ms = times.first_token or times.total
+    return Answered(result.answer, times.total, first_ms, len(result.token_ids), bool(result.made_up))
 
 
 def parses(text: str) -> bool:
@@ -101,9 +103,10 @@ def parses(text: str) -> bool:
 def tally(answers: list[Answered | None], deadline_ms: float) -> dict[str, float | int]:
     there = [answer for answer in answers if answer is not None]
     late_ms = [max(0.0, answer.total_ms - deadline_ms) for answer in there]
-    good = sum(parses(answer.text) and late == 0 for answer, late in zip(there, late_ms, strict=True))
+    good = [answer for answer, late in zip(there, late_ms, strict=True) if parses(answer.text) and late == 0]
     return {
-        "in_time_and_parses": round(good / len(answers), 4),
+        "in_time_and_parses": round(len(good) / len(answers), 4),
+        "completed_by_force": round(sum(answer.by_force for answer in good) / len(answers), 4),
         "refused": len(answers) - len(there),
         "late": sum(late > 0 for late in late_ms),
         "overrun_ms_most": round(max(late_ms, default=0.0), 1),

@@ -227,7 +227,7 @@ def deadlines(session: phiedge.Session, per_task: int) -> dict[str, object]:
 def _kept(
     session: phiedge.Session, cases: Sequence[tuple[object, Question]], budget: phiedge.Budget, form: Form | None
 ) -> dict[str, float]:
-    answered, parses, right, overruns = 0, 0, 0, [0.0]
+    answered, parses, by_force, right, overruns = 0, 0, 0, 0, [0.0]
     for picture, question in cases:
         try:
             result = session.generate(question.prompt, [picture], think="off", form=form, budget=budget)
@@ -235,9 +235,10 @@ def _kept(
             continue
         answered += 1
         parses += _parses(result.answer)
+        by_force += bool(result.made_up)
         right += question.accepts(result.answer)
         overruns.append(result.outcome.overrun_ms)
-    shares = {"answered": answered, "parses": parses, "right": right}
+    shares = {"answered": answered, "parses": parses, "by_force": by_force, "right": right}
     return {name: round(count / len(cases), 4) for name, count in shares.items()} | {
         "overrun_ms_most": round(max(overruns), 2)
     }

@@ -321,6 +321,8 @@ def _show(result: "Result") -> None:
     show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")
     if result.finish_reason in _CUT_SHORT:
         whole = "" if result.value is None else "; it was made to end there, and has its form"
+        if result.made_up:
+            whole = f"; it was given its form by force: no model chose {result.made_up!r}"
         print(f"note: {_CUT_SHORT[result.finish_reason]}{whole}", file=sys.stderr)
     if result.plan is not None and result.plan.unpromised is not None:
         print(

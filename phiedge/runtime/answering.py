@@ -156,6 +156,7 @@ class Answering:
             backend=self._model.backend,
             precision=self._precision,
             value=choosing.value(answer),
+            made_up=choosing.made_up,
             budget=self._request.budget,
             plan=self._keeper.plan,
             outcome=outcome,

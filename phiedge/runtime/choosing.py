@@ -66,11 +66,14 @@ class Choosing:
         return self._transcript.stops(token) or (self._following is not None and self._following.ended)
 
     def tail(self, finish: FinishReason) -> Iterator[int]:
-        """The tokens that close an answer which was cut, where they say nothing that the model did not."""
-        if self._following is not None and finish in ("deadline", "length") and not self._transcript.thinking:
-            tokens = self._following.tail(self._transcript.left)
-            self.forced_tokens += len(tokens)
-            yield from tokens
+        """The tokens that end an answer which was cut; a thinking that is open there is closed."""
+        if self._following is None or finish not in ("deadline", "length"):
+            return
+        if self._transcript.thinking:
+            yield self._end_think
+        tokens, made_up = self._following.tail(self._transcript.left)
+        self.forced_tokens += len(tokens) - made_up
+        yield from tokens
 
     def finish(self, finish: FinishReason) -> FinishReason:
         """How it ended: an answer that was made to end early was cut, though it has its form."""
@@ -78,10 +81,17 @@ class Choosing:
             return "deadline" if self._following.closed == "time" else "length"
         return finish
 
+    @property
+    def made_up(self) -> str:
+        """What of the answer nobody chose, as time was over."""
+        return "" if self._following is None else self._following.made_up.decode(errors="replace")
+
     def value(self, answer: str) -> object:
-        """What the answer stands for, None without a form or if it is not whole."""
+        """What the answer stands for, None without a form, if it is not whole, or if nothing of it was chosen."""
         following = self._following
-        return following.grammar.form.value(answer) if following is not None and following.complete else None
+        if following is None or not following.complete or not following.said:
+            return None
+        return following.grammar.form.value(answer)
 
     def _thought(self, token: int) -> int:
         """A thought, which an answer must follow where one has a form."""

@@ -5,9 +5,12 @@ neighbour on the machine, a clock that went down. It is never shortened. Without
 session took.
 """
 
+import math
+
 from phiedge.runtime.latency_model import RUN_TOKENS, LatencyModel
 
 _SHARE = 1 / 8  # of the newest token in what is believed
+_MARGIN = 2.0  # mean deviations of a sum: about the 95 % quantile where tokens are spread evenly
 _MOST = 4.0  # one token that was disturbed for a moment says little about the next
 
 
@@ -53,7 +56,7 @@ class ObservedPace:
     """Nanoseconds of tokens to come, by those that came; nothing is known before the first."""
 
     def __init__(self) -> None:
-        self._usual_ns = 0.0
+        self._usual_ns = self._spread_ns = 0.0
         self._slow_ns = 0.0
 
     def begin(self, slowdown: float, joint: float) -> None:
@@ -64,11 +67,13 @@ class ObservedPace:
         return self._slow_ns
 
     def steps_ns(self, count: int, context: int) -> float:
-        """As of `ProfiledPace`."""
-        return self._slow_ns + (count - 1) * self._usual_ns
+        """As of `ProfiledPace`: one as slow as lately, and the others with a margin that grows as their sum spreads."""
+        others = count - 1
+        return self._slow_ns + others * self._usual_ns + _MARGIN * math.sqrt(others) * self._spread_ns
 
     def observe(self, spent_ns: int, context: int) -> None:
         """One token took so long. A slow one is remembered for a while, a fast one soon."""
         known = self._usual_ns > 0
+        self._spread_ns += (abs(spent_ns - self._usual_ns) - self._spread_ns) * _SHARE if known else 0.0
         self._usual_ns += (spent_ns - self._usual_ns) * (_SHARE if known else 1.0)
         self._slow_ns = max(spent_ns, self._slow_ns - (self._slow_ns - self._usual_ns) * _SHARE)

@@ -83,10 +83,13 @@ class Outcome:
 class Result:
     """The answer to one request and the record of how it came about.
 
-    `token_ids` is every token that the model wrote, the stop token included. `thinking` and `answer` have no white
-    space at their ends. A result with `finish_reason` "length", "deadline" or "cancelled" holds what there was until
-    then. `plan` and `outcome` are there if the request had a `budget`. `value` is what an answer of a form stands for,
-    None without a form, or if the answer does not have it.
+    `token_ids` is every token that was written, the stop token included. `thinking` and `answer` have no white space at
+    their ends. A result with `finish_reason` "length", "deadline" or "cancelled" holds what there was until then.
+    `plan` and `outcome` are there if the request had a `budget`.
+
+    `value` is what an answer of a form stands for: None without a form, if the request was cancelled, or if the
+    deadline left no time for the model to choose any of it. `made_up` is the end of such an answer that no model
+    chose: the shortest that has the form, written where the deadline cut. Whoever acts on an answer looks at both.
     """
 
     answer: str
@@ -98,6 +101,7 @@ class Result:
     backend: str
     precision: str
     value: Any = None
+    made_up: str = ""
     budget: Budget | None = None
     plan: Plan | None = None
     outcome: Outcome | None = None

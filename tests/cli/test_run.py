@@ -56,6 +56,7 @@ def test_an_answer_as_json_has_everything_that_was_promised(
         "backend",
         "precision",
         "value",
+        "made_up",
         "budget",
         "plan",
         "outcome",

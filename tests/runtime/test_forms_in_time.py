@@ -12,6 +12,7 @@ from phiedge.runtime import loaded_model
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.control import Control
 from phiedge.runtime.forms.form import BoxForm, ChoiceForm, JsonForm
+from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import Session
 from timed_engines import FILLER, PREFILL_MS, STEP_MS, LogicalClock, TimedEngine, latency_model, timed_engines
@@ -56,11 +57,11 @@ class Speaker:
 class Asking:
     """A session over stand-in engines that knows exactly what everything takes."""
 
-    def __init__(self, bundle: Bundle, engine: TimedEngine, clock: LogicalClock) -> None:
+    def __init__(self, bundle: Bundle, engine: TimedEngine, clock: LogicalClock, latency: LatencyModel | None) -> None:
         self.engine, self.clock, self.facts = engine, clock, bundle.manifest.facts
         self.speaker = Speaker(engine)
         self.model = LoadedModel(bundle, max_context=None, threads=1, chunk_tokens=1024)
-        control = Control(bundle, threads=1, clock_ns=clock, latency=latency_model(chunk_tokens=1024))
+        control = Control(bundle, threads=1, clock_ns=clock, latency=latency)
         self.session = Session(bundle, self.model, load_ns=0, control=control)
 
     def ask(self, **options: object) -> object:
@@ -75,12 +76,34 @@ class Asking:
         return PREFILL_MS * self.model.prompts.chat(QUESTION, images=0, think="off").text_tokens
 
 
-@pytest.fixture
-def asking(oracle_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
-    facts, clock = oracle_bundle.manifest.facts, LogicalClock()
+def stalling(asking: Asking, *, at_step: int) -> Callable[[int], None]:
+    """Makes the machine stand still for long before one step."""
+
+    def stalls(past: int) -> None:
+        if asking.engine.calls.count("step") == at_step:
+            asking.clock.pass_ms(5000)
+
+    return stalls
+
+
+def open_asking(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, latency: LatencyModel | None) -> Asking:
+    facts, clock = bundle.manifest.facts, LogicalClock()
     engines, engine = timed_engines(clock, hidden=facts.hidden_size, vocab=facts.vocab_size)
     monkeypatch.setattr(loaded_model, "open_engines", lambda *_, **__: engines)
-    opened = Asking(oracle_bundle, engine, clock)
+    return Asking(bundle, engine, clock, latency)
+
+
+@pytest.fixture
+def asking(oracle_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
+    opened = open_asking(oracle_bundle, monkeypatch, latency_model(chunk_tokens=1024))
+    with opened.session:
+        yield opened
+
+
+@pytest.fixture
+def unmeasured(oracle_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
+    """The same on a machine without a profile."""
+    opened = open_asking(oracle_bundle, monkeypatch, None)
     with opened.session:
         yield opened
 
@@ -213,16 +236,54 @@ def test_the_end_of_an_answer_is_written_down_and_not_computed(asking: Asking) -
     assert budget.deadline_ms is not None
 
 
-def test_a_machine_that_stalls_gives_what_there_is_and_no_value(asking: Asking) -> None:
-    def stalls(past: int) -> None:
-        if asking.engine.calls.count("step") == 2:
-            asking.clock.pass_ms(5000)
-
-    asking.engine.before_step = stalls
+def test_a_machine_that_stalls_gives_the_form_and_tells_what_nobody_chose(asking: Asking) -> None:
+    asking.engine.before_step = stalling(asking, at_step=2)
     asking.say('{"label": "PAY", "count": 3}')
     result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=2000))
+    assert (result.finish_reason, result.value) == ("deadline", {"label": "PA", "count": 0})
+    assert result.made_up == "0", "the text only had to end, and what stands before the number is forced"
+    assert json.loads(json.dumps(result.as_dict()))["made_up"] == "0"
+
+
+@pytest.mark.parametrize("think", ["on", "auto"])
+def test_a_machine_that_stalls_in_the_thinking_gives_the_form_and_no_value(asking: Asking, think: str) -> None:
+    facts = asking.facts
+    asking.engine.before_step = stalling(asking, at_step=5)
+    mark = (facts.think_token_id,) if think == "auto" else ()
+    asking.speaker.say([*mark, *[FILLER] * 200])
+    result = asking.ask(form=ITEM, think=think, budget=Budget(deadline_ms=2000))
     assert (result.finish_reason, result.value) == ("deadline", None)
-    assert result.answer.startswith('{"label": "P')
+    assert result.answer == result.made_up == '{"label": "", "count": 0}'
+    assert facts.end_think_token_id in result.token_ids
+    assert result.tokens.thinking > 0
+
+
+def test_a_deadline_within_the_prompt_gives_the_form_and_no_value(asking: Asking) -> None:
+    asking.engine.before_chunk = lambda: asking.clock.pass_ms(5000)
+    result = asking.ask(form=ITEM, think="off", budget=Budget(deadline_ms=2000))
+    assert (result.finish_reason, result.value) == ("deadline", None)
+    assert json.loads(result.answer) == {"label": "", "count": 0}
+    asking.engine.before_chunk = lambda: None
+    asking.say('{"label": "PAY", "count": 3}')
+    assert asking.ask(form=ITEM, think="off").value == {"label": "PAY", "count": 3}, "and the session goes on"
+
+
+@pytest.mark.parametrize("form", [ITEM, BoxForm(), ChoiceForm(["red", "green"])], ids=lambda form: form.name)
+def test_an_answer_has_its_form_whatever_the_clock_does(unmeasured: Asking, form: object) -> None:
+    """No profile, and steps that take from a tenth to forty times of what they take usually."""
+    draw, said = np.random.default_rng(0), 0
+    asking = unmeasured
+    asking.engine.before_step = lambda past: asking.clock.pass_ms(STEP_MS * float(draw.choice([0.1, 1, 2, 40])))
+    for steps in range(20, 800, 30):
+        think = str(draw.choice(["on", "off"]))
+        asking.speaker.say([FILLER] * 20 if think == "on" else asking.model.tokenizer.encode('{"label": "PAY"'))
+        budget = Budget(deadline_ms=asking.prefill_ms + (steps + 0.5) * STEP_MS)
+        result = asking.ask(form=form, think=think, budget=budget)
+        assert form.value(result.answer) is not None
+        assert (result.value is None) == (result.made_up == result.answer)
+        assert result.value in (None, form.value(result.answer))
+        said += result.value is not None
+    assert said > 5
 
 
 def test_a_machine_that_stalls_where_nothing_is_left_to_say_ends_the_answer(asking: Asking) -> None:

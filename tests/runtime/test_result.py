@@ -31,6 +31,7 @@ def test_a_result_becomes_plain_json_with_the_promised_keys() -> None:
         "backend",
         "precision",
         "value",
+        "made_up",
         "budget",
         "plan",
         "outcome",

@@ -3,8 +3,11 @@
 With every token goes the shortest closing from there (`closing.py`). A token is only taken if the closing after it
 still fits: into the tokens that are left, and, as far as something in it is for the model to choose, into the time that
 is left. Where the likeliest token leads too far, the next likely one is tried, and at last what is shortest. So an
-answer that runs out of room or time turns to its end early enough, and the end itself, where nothing is left to
-choose, costs no run of the model: it is written down.
+answer that runs out of room or time turns to its end early enough. Where there is no time even for the shortest end,
+the model says what it can on the way there.
+
+The end itself is written down without a run of the model, as nothing is computed after it. So it fits into any time;
+what the model did not come to choose is then in it all the same, and `made_up` is that text.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -32,6 +35,8 @@ class Following:
         """Whether nothing can follow."""
         self.closed: Closed | None = None
         """What made it end earlier than the model would have."""
+        self.made_up = b""
+        """What of the answer nobody chose, as time was over; all of it where the model had chosen nothing."""
         self._grammars, self._sampler = grammars, sampler
         self._matcher: Any = grammar.matcher.deep_copy()
         self._marks = tuple(marks)
@@ -59,13 +64,14 @@ class Following:
             if left > self.grammar.least_tokens + len(self._marks):
                 scores[mark] = logits[mark]
         marks, self._marks = self._marks, ()
+        in_time = self._in_time(has_time)
         for attempt in range(_TRIES):
             if attempt and scores.max() == _NEVER:
                 break
             token = self._sampler.choose(scores)
             if token in marks:
                 return token
-            lack = self._take(token, left - 1, has_time)
+            lack = self._take(token, left - 1, in_time)
             if lack is None:
                 return token
             if lack != "unknown":
@@ -87,16 +93,37 @@ class Following:
         self._closing, self._closing_tokens = self._closing.rest(len(text)), None
         self.ended = bool(self._matcher.is_stopped())
 
-    def tail(self, left: int) -> list[int]:
-        """The tokens that end it without a choice, none if there is a choice to make or no room; they are taken."""
-        if self.complete or self._closing.made_up:
-            return []
-        tokens = self._tokens_of(self._closing)
-        if len(tokens) > left or not self._matcher.consume_tokens(tokens):
-            return []
-        return tokens
+    def tail(self, left: int) -> tuple[list[int], int]:
+        """The tokens that end it here, and how many of them are made up; none if it is whole, or there is no room."""
+        closing = self._closing
+        tokens = [] if self.complete else self._tokens_of(closing)
+        if not tokens or len(tokens) > left or not self._matcher.consume_tokens(tokens):
+            return [], 0
+        said_nothing = bool(closing.made_up) and len(self._written) <= self._forced_at_first
+        self.made_up = bytes(self._written) + closing.text if said_nothing else closing.text[: closing.made_up]
+        self._written += closing.text
+        return tokens, self._steps(closing)
 
-    def _take(self, token: int, left: int, has_time: Callable[[int], bool]) -> Lack | None:
+    @property
+    def said(self) -> bool:
+        """Whether any of it was chosen."""
+        return not self.made_up or len(self.made_up) < len(self._written)
+
+    @property
+    def _forced_at_first(self) -> int:
+        """How many bytes every answer begins with."""
+        return len(self.grammar.bytes_matcher.deep_copy().compute_ff_bytes())
+
+    def _in_time(self, has_time: Callable[[int], bool]) -> Callable[[Closing], bool]:
+        """Tells whether there is time for a closing; where there is none for the shortest, whether it is nearer."""
+
+        def fits(closing: Closing) -> bool:
+            return not closing.made_up or has_time(closing.made_up) or has_time(self._steps(closing))
+
+        before = self._closing.made_up
+        return fits if fits(self._closing) else lambda closing: closing.made_up < before
+
+    def _take(self, token: int, left: int, in_time: Callable[[Closing], bool]) -> Lack | None:
         """Take `token` if there is room and time to end after it; say what lacks if it was not taken."""
         if token in self._grammars.end_ids:
             self.ended = True
@@ -108,7 +135,7 @@ class Following:
             )
         added = self._grammars.bytes_of(token)
         closing, tokens = self._after(token, added)
-        lack: Lack | None = "unknown" if closing is None else self._lack(closing, tokens, left, has_time)
+        lack: Lack | None = "unknown" if closing is None else self._lack(closing, tokens, left, in_time)
         if closing is None or lack is not None:
             self._matcher.rollback(1)
             return lack
@@ -153,16 +180,14 @@ class Following:
         return matcher
 
     def _lack(
-        self, closing: Closing, tokens: list[int] | None, left: int, has_time: Callable[[int], bool]
+        self, closing: Closing, tokens: list[int] | None, left: int, in_time: Callable[[Closing], bool]
     ) -> Closed | None:
         """What is lacking for `closing`, if anything. A token has a byte at least, so bytes are mostly enough."""
         if len(closing.text) > left:
             known = self._grammars.tokens.tokenize_bytes(closing.text) if tokens is None else tokens
             if len(known) > left:
                 return "tokens"
-        if closing.made_up and not has_time(closing.made_up) and not has_time(self._steps(closing)):
-            return "time"
-        return None
+        return None if in_time(closing) else "time"
 
     def _steps(self, closing: Closing) -> int:
         """How many tokens of `closing` it takes until nothing is left to choose."""

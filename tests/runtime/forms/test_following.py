@@ -50,7 +50,7 @@ class Writer:
         while not following.ended and len(tokens) < left:
             logits = taste.normal(0, 3, self.facts.vocab_size).astype(np.float32)
             tokens.append(following.choose(logits, left=left - len(tokens), has_time=has_time))
-        tokens += following.tail(left - len(tokens))
+        tokens += following.tail(left - len(tokens))[0]
         assert len(tokens) <= left
         return b"".join(map(self.tokenizer.bytes_of, tokens)).decode(), following
 
@@ -130,20 +130,66 @@ def test_laying_a_mask_over_scores_makes_no_arrays() -> None:
     assert peak_bytes < 4096, "the scores alone have 64 times as many"
 
 
-def test_nothing_is_made_up_in_a_tail(grammars: Grammars, facts: ModelFacts) -> None:
+def follow(grammars: Grammars, tokenizer: Tokenizer, facts: ModelFacts, begun: str) -> Following:
+    """An answer whose beginning the model chose."""
     following = Following(grammars.compile(NESTED), grammars, Sampler(facts.vocab_size), marks=())
-    assert following.tail(1000) == [], "it would have to invent a label and a box"
-    assert not following.complete
+    for token in tokenizer.encode(begun):
+        assert choose(following, facts, token, has_time=lambda steps: True) == token
+    return following
+
+
+def choose(following: Following, facts: ModelFacts, token: int, *, has_time: Callable[[int], bool]) -> int:
+    """What is taken where the model likes `token` best."""
+    logits = np.zeros(facts.vocab_size, np.float32)
+    logits[token] = 9
+    return following.choose(logits, left=1000, has_time=has_time)
+
+
+@pytest.mark.parametrize("begun", ["", "[{", '[{"label'])
+def test_an_answer_of_which_nothing_was_chosen_is_made_up_as_a_whole(
+    grammars: Grammars, tokenizer: Tokenizer, facts: ModelFacts, begun: str
+) -> None:
+    following = follow(grammars, tokenizer, facts, begun)
+    tail, made_up = following.tail(1000)
+    text = begun.encode() + b"".join(map(tokenizer.bytes_of, tail))
+    assert following.complete
+    assert json.loads(text)[0].keys() == {"label", "box"}
+    assert following.made_up == text
+    assert (following.said, 0 < made_up <= len(tail)) == (False, True)
+
+
+def test_what_nobody_chose_is_told(grammars: Grammars, tokenizer: Tokenizer, facts: ModelFacts) -> None:
+    following = follow(grammars, tokenizer, facts, '[{"label": "ab')
+    tail, made_up = following.tail(1000)
+    assert b"".join(map(tokenizer.bytes_of, tail)) == b'", "box": [0, 0]}]'
+    assert following.made_up == b'", "box": [0, 0'
+    assert following.said
+    assert 0 < made_up < len(tail), "the brackets follow from the form"
+
+
+def test_a_form_with_one_answer_has_nothing_made_up(grammars: Grammars, facts: ModelFacts) -> None:
+    following = Following(grammars.compile(ChoiceForm(["only"])), grammars, Sampler(facts.vocab_size), marks=())
+    assert following.tail(100)[1] == 0
+    assert (following.said, following.made_up) == (True, b"")
+
+
+def test_with_no_time_at_all_the_model_still_chooses_what_brings_the_end_nearer(
+    grammars: Grammars, tokenizer: Tokenizer, facts: ModelFacts
+) -> None:
+    following = follow(grammars, tokenizer, facts, '[{"label": "ab", "box": [')
+    (seven,), (letter,) = tokenizer.encode("7"), tokenizer.encode("x")
+    assert choose(following, facts, seven, has_time=lambda steps: False) == seven
+    assert following.closed is None
+    in_text = follow(grammars, tokenizer, facts, '[{"label": "ab')
+    assert choose(in_text, facts, letter, has_time=lambda steps: False) != letter, "it could go on for ever"
+    assert in_text.closed == "time"
 
 
 def test_the_tail_ends_what_was_begun(grammars: Grammars, tokenizer: Tokenizer, facts: ModelFacts) -> None:
-    following = Following(grammars.compile(NESTED), grammars, Sampler(facts.vocab_size), marks=())
     begun = '[{"label": "a", "box": [1, 2'
-    for token in tokenizer.encode(begun):
-        logits = np.zeros(facts.vocab_size, np.float32)
-        logits[token] = 9
-        assert following.choose(logits, left=1000, has_time=lambda steps: True) == token
-    assert following.tail(0) == []
-    tail = b"".join(map(tokenizer.bytes_of, following.tail(10))).decode()
+    following = follow(grammars, tokenizer, facts, begun)
+    assert following.tail(0) == ([], 0)
+    tail = b"".join(map(tokenizer.bytes_of, following.tail(10)[0])).decode()
+    assert following.made_up == b""
     assert json.loads(begun + tail) == [{"label": "a", "box": [1, 2]}]
     assert following.complete
