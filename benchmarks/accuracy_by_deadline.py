@@ -11,18 +11,20 @@ Held-out questions, all asked to think first. An answer counts if it is right an
 - cut when late: no limit; what of the answer was there at the deadline.
 - answering at once: the model's own mode without thinking, without a limit.
 Deadlines are multiples of what a question takes at the median without any. All ways are asked in turns. With `--law`,
-every run of an engine takes logical time by a law of `deadlines_simulated`, so that the machine does not matter. The
-last line draws the newest result.
+every run of an engine takes logical time by a law of `deadlines_simulated`, so that the machine does not matter. Some
+of the deadlines may be measured at a time (`--times`); those that are kept on one day are kept together, as multiples
+of the same time. The last line draws the newest result.
 """
 
 import argparse
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +32,7 @@ import phiedge
 from benchmarks.deadlines import profile_of
 from benchmarks.deadlines_simulated import LAWS, paced
 from benchmarks.deadlines_simulated import profile as simulated_profile
-from benchmarks.record import add_options, latest, publish
+from benchmarks.record import add_options, kept_today, latest, publish
 from phiedge.reference.evaluate import held_out
 from phiedge.reference.questions import Question
 from phiedge.runtime.budget import Sacrifice
@@ -43,10 +45,11 @@ TIMES = (0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 3.0)
 MAX_NEW_TOKENS, WARM = 160, 6
 ANSWER_TOKENS = {"click": 20}  # and 4 for all others
 ORDERS: dict[str, tuple[Sacrifice, ...]] = {
-    "phiedge": ("visual", "thinking"),
-    "phiedge, thinking given up first": ("thinking", "visual"),
+    "phiedge": ("thinking", "visual"),
+    "phiedge, the picture made smaller first": ("visual", "thinking"),
 }
 CAP, CUT, AT_ONCE = "fixed cap", "cut when late", "answering at once"
+WAYS = (*ORDERS, CAP, CUT, AT_ONCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,7 @@ def main() -> None:
     parser.add_argument("--profile-seconds", type=float, default=60.0, help="0 takes the profile in the bundle")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--law", choices=LAWS, help="logical time in place of this machine's")
+    parser.add_argument("--times", type=float, nargs="*", default=list(TIMES), help="deadlines, of the usual time")
     parser.add_argument("--plot", type=Path, help="only draw the newest result")
     add_options(parser)
     options = parser.parse_args()
@@ -90,19 +94,14 @@ def main() -> None:
     with _opened(bundle, options) as asking:
         for case in cases[:: max(1, len(cases) // WARM)]:
             asking.whole(case, think="on")
-        typical_ms = statistics.median(asking.whole(case, think="on").ms for case in cases)
-        curves = _curves(asking, cases, typical_ms)
-    publish(
-        NAME if options.law is None else SIMULATED,
-        {"questions": len(cases), "law": options.law or "", "precision": bundle.manifest.precision.name},
-        {
-            "typical_ms": round(typical_ms, 2),
-            "times": list(TIMES),
-            "deadlines_ms": [round(times * typical_ms, 2) for times in TIMES],
-            "right_in_time": curves,
-        },
-        keep=options.keep,
-    )
+        name = NAME if options.law is None else SIMULATED
+        settings = {"questions": len(cases), "law": options.law or "", "precision": bundle.manifest.precision.name}
+        kept = kept_today(name, settings)
+        typical_ms = kept.get("typical_ms") or round(
+            statistics.median(asking.whole(case, think="on").ms for case in cases), 2
+        )
+        points = _points(kept) | {times: _point(asking, cases, times, typical_ms) for times in options.times}
+    publish(name, settings, _curves(points, typical_ms), keep=options.keep)
 
 
 @contextmanager
@@ -119,22 +118,38 @@ def _opened(bundle: phiedge.Bundle, options: argparse.Namespace) -> Iterator["As
             yield Asking(session=session, latency=latency, clock_ns=clock)
 
 
-def _curves(asking: "Asking", cases: list[Case], typical_ms: float) -> dict[str, list[float]]:
-    """By the name of each way: the share that is right and in time, by deadline."""
-    curves: dict[str, list[float]] = {name: [] for name in (*ORDERS, CAP, CUT, AT_ONCE)}
-    for times in TIMES:
-        deadline_ms, right = times * typical_ms, Counter[str]()
-        for case in cases:
-            accepts = case.question.accepts
-            for name, order in ORDERS.items():
-                right[name] += asking.kept(case, deadline_ms, order)
-            right[CAP] += asking.capped(case, deadline_ms)
-            right[CUT] += accepts(asking.whole(case, think="on").by(deadline_ms))
-            right[AT_ONCE] += accepts(asking.whole(case, think="off").by(deadline_ms))
-        for name, curve in curves.items():
-            curve.append(round(right[name] / len(cases), 4))
-        print(f"{times} times, {deadline_ms:.1f} ms:", {name: curve[-1] for name, curve in curves.items()}, flush=True)
-    return curves
+def _point(asking: "Asking", cases: list[Case], times: float, typical_ms: float) -> dict[str, float]:
+    """By the name of each way: the share that is right and in time."""
+    deadline_ms, right = times * typical_ms, Counter[str]()
+    for case in cases:
+        accepts = case.question.accepts
+        for name, order in ORDERS.items():
+            right[name] += asking.kept(case, deadline_ms, order)
+        right[CAP] += asking.capped(case, deadline_ms)
+        right[CUT] += accepts(asking.whole(case, think="on").by(deadline_ms))
+        right[AT_ONCE] += accepts(asking.whole(case, think="off").by(deadline_ms))
+    point = {name: round(right[name] / len(cases), 4) for name in WAYS}
+    print(f"{times} times, {deadline_ms:.1f} ms: {point}", flush=True)
+    return point
+
+
+def _points(kept: Mapping[str, Any]) -> dict[float, dict[str, float]]:
+    """What was kept before, by deadline."""
+    curves = kept.get("right_in_time", {})
+    return {
+        times: {name: curve[place] for name, curve in curves.items()}
+        for place, times in enumerate(kept.get("times", ()))
+    }
+
+
+def _curves(points: Mapping[float, Mapping[str, float]], typical_ms: float) -> dict[str, object]:
+    times = sorted(points)
+    return {
+        "typical_ms": typical_ms,
+        "times": times,
+        "deadlines_ms": [round(each * typical_ms, 2) for each in times],
+        "right_in_time": {name: [points[each][name] for each in times] for name in WAYS},
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,7 +96,7 @@ def run(
         typer.Option(
             "--on-infeasible",
             metavar="WHAT",
-            help="What cannot be met: refuse it, degrade picture and thinking, or attempt it.",
+            help="What cannot be met: refuse it, degrade thinking and picture, or attempt it.",
         ),
     ] = "refuse",
     min_visual_tokens: Annotated[

@@ -69,10 +69,17 @@ class Answering:
         rest = self._transcript.end()
         if rest is not None:
             yield rest
+        self._learn()
         ended_ns = self._control.clock_ns()
         result = self._result(finish)
         self._control.wrapped_up(self._control.clock_ns() - ended_ns)
         yield Event(kind="done", result=result)
+
+    def _learn(self) -> None:
+        """How long the model thought, where the thinking came to an end."""
+        thought = self._transcript.tokens("thinking")
+        if thought and not self._transcript.thinking:
+            self._control.thoughts.ended(thought, closed=self._keeper.thinking_was_closed)
 
     @property
     def _stopped_by_watchdog(self) -> bool:

@@ -37,7 +37,7 @@ class Budget:
       tokens were thought, by `extending_text` in place of the end, as long as there is time.
     - `min_visual_tokens` is the fewest that a picture may be seen with when it is made smaller.
     - `on_infeasible`: "refuse" what cannot be met as it was asked; or "degrade" it by giving up, in the order of
-      `sacrifices`, "visual" tokens and "thinking", and refuse what cannot be met even so; or "attempt" that as well,
+      `sacrifices`, "thinking" and "visual" tokens, and refuse what cannot be met even so; or "attempt" that as well,
       without a promise.
     - `closing_text` is what a thinking that ran out of time ends with, before the mark that ends it.
     """
@@ -52,7 +52,7 @@ class Budget:
     min_think_tokens: int | None = None
     min_visual_tokens: int | None = None
     on_infeasible: OnInfeasible = "refuse"
-    sacrifices: tuple[Sacrifice, ...] = ("visual", "thinking")
+    sacrifices: tuple[Sacrifice, ...] = ("thinking", "visual")
     closing_text: str = ""
     extending_text: str = "Wait"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from phiedge.bundle import Bundle
 from phiedge.errors import BudgetError, UsageError
-from phiedge.runtime.admission import Asked, admit, unmeasured
+from phiedge.runtime.admission import admit, unmeasured
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.deadline import Keeper
 from phiedge.runtime.drift import Drift
@@ -18,7 +18,9 @@ from phiedge.runtime.profile.store import Profile, profile_for
 from phiedge.runtime.prompt import Prompt
 from phiedge.runtime.request import Request
 from phiedge.runtime.reuse import NOTHING_KEPT, Kept
+from phiedge.runtime.thoughts import Thoughts
 from phiedge.runtime.watchdog import Watchdog
+from phiedge.runtime.ways import Asked
 
 _SHARE = 1 / 8  # of the newest in what is believed
 _FIRST_WRAP_UP_NS, _LONGEST_WRAP_UP_NS = 200_000, 1_000_000  # a pause meanwhile says nothing about the next time
@@ -42,6 +44,8 @@ class Control:
         """The profile of this machine, once it was looked for and found."""
         self._latency = latency
         self._drift = Drift()
+        self.thoughts = Thoughts()
+        """How long the model thought in the requests of this session."""
         self._unmeasured: str | None = None
         self._wrap_up_ns: float | None = None
         self._pace: ProfiledPace | ObservedPace | None = None if latency is None else ProfiledPace(latency)
@@ -83,6 +87,7 @@ class Control:
             known_grids=model.known_grids,
             form_tokens=_form_tokens(model, request, budget),
             kept=kept,
+            usual_thinking_tokens=self.thoughts.usual_tokens,
             spent_ms=(self.clock_ns() - begun_ns) / 1e6,
         )
         return Keeper(

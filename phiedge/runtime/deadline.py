@@ -28,6 +28,11 @@ class Free:
     plan: Plan | None = None
 
     @property
+    def thinking_was_closed(self) -> bool:
+        """Whether the thinking ended for want of time or tokens, and not by itself."""
+        return False
+
+    @property
     def watch_ns(self) -> int | None:
         """When the watchdog shall end what runs, for the request to end by its deadline; None without one."""
         return None
@@ -112,6 +117,10 @@ class Keeper(Free):
     @property
     def watch_ns(self) -> int | None:
         return None if self._due_ns == _NEVER else int(self._due_ns - self._stopping_ns)
+
+    @property
+    def thinking_was_closed(self) -> bool:
+        return self._closed is not None
 
     def allows_picture(self, patches: int, rows: int, *, past: int = 0) -> bool:
         if self._model is None:

@@ -171,10 +171,13 @@ class LatencyModel:
 
     def prefill(self, length: int, *, past: int = 0, chunk_tokens: int | None = None) -> Estimate:
         """A prompt of `length` rows from row `past` on, in chunks."""
-        most, estimate = chunk_tokens or self.chunk_tokens, NOTHING
+        most, chunk = chunk_tokens or self.chunk_tokens, self.chunk
+        usual_ms = squared = 0.0
         for start in range(past, length, most):
-            estimate += self.prefill_chunk(min(most, length - start), start)
-        return estimate
+            each_ms = chunk.usual_ms(chunk_features(min(most, length - start), start))
+            usual_ms += each_ms
+            squared += (chunk.excess * (each_ms + chunk.scale_ms)) ** 2
+        return Estimate(usual_ms=usual_ms, excess_ms=math.sqrt(squared))
 
     def best_chunk(self, length: int) -> int:
         """The chunks for a prompt of `length` rows: as small as hardly costs anything.

@@ -18,6 +18,7 @@ from phiedge.runtime.drift import PATIENCE
 from phiedge.runtime.latency_model import LatencyModel
 from phiedge.runtime.loaded_model import LoadedModel
 from phiedge.runtime.session import Session
+from phiedge.runtime.thoughts import KNOWN
 from timed_engines import FILLER, MS, PREFILL_MS, STEP_MS, LogicalClock, TimedEngine, latency_model, timed_engines
 
 PICTURE = np.zeros((320, 320, 3), dtype=np.uint8)  # 400 patches, the fewest are 256
@@ -148,7 +149,7 @@ def test_the_least_that_a_refusal_names_is_admitted_when_degraded(known: Opened)
         known.ask(images=1, budget=Budget(deadline_ms=50, answer_tokens=4))
     least = float(re.search(r"can be met is deadline_ms=(\d+)", refused.value.remedy)[1])
     result = known.ask(images=1, budget=Budget(deadline_ms=least, answer_tokens=4, on_infeasible="degrade"))
-    assert result.plan.given_up == ("visual", "thinking") or result.plan.given_up == ("visual",)
+    assert result.plan.given_up == ("thinking", "visual")
 
 
 def test_a_picture_is_seen_smaller_where_that_is_allowed(known: Opened) -> None:
@@ -349,6 +350,41 @@ def test_thinking_with_less_room_than_the_answer_is_given_up_where_that_is_allow
     assert kept.plan.given_up == ()
 
 
+def test_a_thinking_that_would_most_likely_be_cut_is_given_up_where_that_is_allowed(known: Opened) -> None:
+    for _ in range(KNOWN):
+        known.engine.say([FILLER] * 12 + [known.end_think, FILLER, known.stop])
+        assert known.ask(think="on").tokens.thinking == 12
+    budget = Budget(deadline_ms=PREFILL_MS * known.rows + 14 * STEP_MS, answer_tokens=4, on_infeasible="degrade")
+    hurried = known.ask(think="on", budget=budget)
+    assert (hurried.plan.given_up, hurried.tokens.thinking) == (("thinking",), 0)
+    known.engine.say([FILLER] * 12 + [known.end_think, FILLER, known.stop])
+    unhurried = known.ask(think="on", budget=replace(budget, deadline_ms=budget.deadline_ms + 10 * STEP_MS))
+    assert (unhurried.plan.given_up, unhurried.outcome.thinking_closed) == ((), None)
+
+
+def test_an_attempt_goes_by_how_the_machine_is_now(known: Opened) -> None:
+    budget = Budget(deadline_ms=100_000, answer_tokens=4)
+    known.engine.before_chunk = lambda: known.clock.pass_ms(-PREFILL_MS * known.rows / 2)
+    known.engine.before_step = lambda past: known.clock.pass_ms(-STEP_MS / 2)
+    for _ in range(24):
+        known.ask(think="off", max_new_tokens=4, budget=budget)
+    known.engine.say([FILLER] * 3 + [known.stop])
+    tight = Budget(deadline_ms=PREFILL_MS * known.rows + 2 * STEP_MS, answer_tokens=4, on_infeasible="attempt")
+    result = known.ask(think="on", budget=tight)
+    assert (result.plan.given_up, result.outcome.promised) == (("thinking",), False)
+    assert (result.finish_reason, result.tokens.answer) == ("stop", 3)
+
+
+def test_what_has_time_only_for_a_beginning_of_the_answer_keeps_as_much_of_the_picture_as_that_allows(
+    known: Opened,
+) -> None:
+    first_ms = known.ask(images=1, think="off", max_new_tokens=1).timings_ms.total
+    budget = Budget(deadline_ms=first_ms + 1.5 * STEP_MS, answer_tokens=40, on_infeasible="attempt")
+    result = known.ask(images=1, think="off", budget=budget)
+    assert (result.plan.given_up, result.tokens.visual) == ((), 400)
+    assert result.tokens.answer >= 1
+
+
 def test_what_cannot_be_promised_is_attempted_where_that_is_asked_for(opened: Callable[..., Opened]) -> None:
     seldom = opened(latency=latency_model(chunk_tokens=1024, excess=1.0))
     budget = Budget(deadline_ms=PREFILL_MS * seldom.rows + 7 * STEP_MS, answer_tokens=5, on_infeasible="attempt")
@@ -362,7 +398,7 @@ def test_what_cannot_be_promised_is_attempted_where_that_is_asked_for(opened: Ca
 
 def test_an_attempt_gives_up_all_it_may_where_even_the_usual_does_not_fit(known: Opened) -> None:
     result = known.ask(images=1, think="on", budget=Budget(deadline_ms=50, answer_tokens=4, on_infeasible="attempt"))
-    assert (result.plan.given_up, result.finish_reason) == (("visual", "thinking"), "deadline")
+    assert (result.plan.given_up, result.finish_reason) == (("thinking", "visual"), "deadline")
     assert result.outcome.overrun_ms == 0
 
 

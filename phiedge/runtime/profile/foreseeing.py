@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 from phiedge.bundle import Bundle, ModelFacts
 from phiedge.errors import BudgetError
-from phiedge.runtime.admission import Asked, admit
+from phiedge.runtime.admission import admit
 from phiedge.runtime.budget import LONGEST_MS, Budget
 from phiedge.runtime.images import PictureSize
 from phiedge.runtime.latency_model import Estimate
 from phiedge.runtime.plan import Plan
 from phiedge.runtime.profile.identity import differences_here
 from phiedge.runtime.profile.store import Profile, stored_profiles
+from phiedge.runtime.ways import Asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
