@@ -2,7 +2,7 @@
 
 A few held-out sequences go through all layers together, once as they are and once for each choice; a choice joins where
 its first quantised linear stands, as before it computes what the original does. One layer's weights are in memory at a
-time, and every row.
+time, and every row; behind each layer the rows are kept on the disk, where a measurement that was killed goes on.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from phiedge.calibration.divergence import Divergence
 from phiedge.calibration.first_rows import write_first_rows
 from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.head_run import FINAL_NORM, HEAD
+from phiedge.calibration.partial_rows import PartialRows, PassedRows, measurement_key
 from phiedge.calibration.row_file import RowFile
 from phiedge.calibration.samples import Kind, Sample
 from phiedge.progress import Progress, silent
@@ -41,10 +42,14 @@ _Weights: TypeAlias = Mapping[Linear, Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialModels:
-    """`artefacts` gives what calibration made of a layer of `source`; `compute` is the type of the products."""
+    """`artefacts` gives what calibration made of a layer of `source`; `compute` is the type of the products.
+
+    `key` is what the artefacts are known by.
+    """
 
     source: TensorReader
     artefacts: Callable[[int], LayerArtefact]
+    key: str
     compute: torch.dtype
     directory: Path
     progress: Progress = silent
@@ -52,21 +57,37 @@ class PartialModels:
     @torch.no_grad()
     def divergences(self, samples: Sequence[Sample], choices: Sequence[Choice]) -> list[Divergence]:
         """For each choice, what quantising its linears alone does to next tokens behind the text rows of `samples`."""
-        original = self._first_rows(samples)
-        chosen: list[list[Tensor] | None] = [None] * len(choices)
         layers = self.source.config.num_layers
+        kept = PartialRows(
+            directory=self.directory,
+            samples=samples,
+            width=self.source.config.hidden_size,
+            joins=[min((layer for layer, _ in choice), default=layers) for choice in choices],
+            key=measurement_key(self.key, samples, choices),
+        )
+        passed = kept.latest(layers)
+        if passed is None:
+            passed = PassedRows(layers=0, original=self._first_rows(samples), chosen=[None] * len(choices))
         with self.progress.task("what each linear costs", layers, "layers") as advance:
-            for index in range(layers):
-                norms, weights = self._layer(index)
-                quantised = effective_weights(self.artefacts(index), Folding(config=self.source.config), self.compute)
-                for number, choice in enumerate(choices):
-                    here = {linear: quantised[linear] for layer, linear in choice if layer == index}
-                    rows = chosen[number]
-                    if here or rows is not None:
-                        chosen[number] = self._forward(rows or original, norms, dict(weights) | here)
-                original = self._forward(original, norms, weights)
+            advance(passed.layers)
+            while passed.layers < layers:
+                passed = self._next(passed, choices)
+                kept.keep(passed)
                 advance(1)
-        return self._compare(samples, original, [rows or original for rows in chosen])
+        return self._compare(samples, passed.original, [rows or passed.original for rows in passed.chosen])
+
+    def _next(self, passed: PassedRows, choices: Sequence[Choice]) -> PassedRows:
+        """The rows behind one layer more."""
+        index = passed.layers
+        norms, weights = self._layer(index)
+        quantised = effective_weights(self.artefacts(index), Folding(config=self.source.config), self.compute)
+        chosen: list[list[Tensor] | None] = []
+        for choice, rows in zip(choices, passed.chosen, strict=True):
+            here = {linear: quantised[linear] for layer, linear in choice if layer == index}
+            if here or rows is not None:
+                rows = self._forward(rows or passed.original, norms, dict(weights) | here)
+            chosen.append(rows)
+        return PassedRows(layers=index + 1, original=self._forward(passed.original, norms, weights), chosen=chosen)
 
     def _first_rows(self, samples: Sequence[Sample]) -> list[Tensor]:
         file = RowFile(self.directory / "partial", [sample.rows for sample in samples], self.source.config.hidden_size)

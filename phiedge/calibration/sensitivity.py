@@ -105,20 +105,19 @@ def measure_sensitivity(
     models: PartialModels,
     samples: Sequence[Sample],
     sizes: LinearSizes,
-    key: str,
     *,
     budget_bytes: int | None = None,
 ) -> Sensitivity:
     """What each linear costs, and the curve of choices, one of them for `budget_bytes` of linears; measured once.
 
-    What is measured for a key is kept in the directory of `models`.
+    What is measured for a key is kept in the directory of `models`, and on the way there the rows behind each layer.
     """
-    costs = _kept(models.directory, key)
+    costs = _kept(models.directory, models.key)
     if costs is None:
         places = {name: place for name, place in _places(models.source.config).items() if name in sizes.planned}
         found = models.divergences(samples, [frozenset([place]) for place in places.values()])
         costs = dict(zip(places, found, strict=True))
-        _keep(models.directory, key, costs)
+        _keep(models.directory, models.key, costs)
     choices = _choices({name: found.kl_mean for name, found in costs.items()}, sizes, budget_bytes)
     return Sensitivity(linears=costs, curve=measure_choices(models, samples, sizes, choices))
 

@@ -95,12 +95,13 @@ def mix(
     models = PartialModels(
         source=source,
         artefacts=Artefacts(calibration).layer,
+        key=calibration.key,
         compute=compute,
         directory=calibration.directory,
         progress=progress,
     )
     judging = judging_samples(samples, _MOST_ROWS_OF_LARGE if _is_large(source.config) else _MOST_ROWS)
-    found = measure_sensitivity(models, judging, sizes, calibration.key, budget_bytes=budget_bytes)
+    found = measure_sensitivity(models, judging, sizes, budget_bytes=budget_bytes)
     if budget_bytes is not None:
         costs = {name: one.kl_mean for name, one in found.linears.items()}
         plan = replace(plan, wider=choose_wider(costs, sizes.more, budget_bytes - least_bytes))

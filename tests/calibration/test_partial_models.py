@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from fake_checkpoints import FakeDims, write_checkpoint
-from phiedge.calibration.decoder_layer import LINEARS, linear_name, read_tensor
+from phiedge.calibration.decoder_layer import LINEARS, TensorReader, linear_name, read_tensor
 from phiedge.calibration.folding import Folding
 from phiedge.calibration.int4_run import Calibration, calibrate
 from phiedge.calibration.methods import Settings
 from phiedge.calibration.partial_models import Choice, PartialModels, effective_weights
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
+from phiedge.exporters.safetensors_file import Array, Dtype
 
 LAYERS = 2
 EVERY: Choice = frozenset((layer, linear) for layer in range(LAYERS) for linear in LINEARS)
@@ -36,7 +37,71 @@ def calibrated(checkpoint, samples, tmp_path_factory) -> Calibration:
 
 @pytest.fixture
 def models(checkpoint, calibrated, tmp_path: Path) -> PartialModels:
-    return PartialModels(source=checkpoint, artefacts=calibrated.layer, compute=torch.float32, directory=tmp_path)
+    return partial_models(checkpoint, calibrated, tmp_path)
+
+
+def partial_models(source: TensorReader, calibrated: Calibration, directory: Path) -> PartialModels:
+    directory.mkdir(exist_ok=True)
+    return PartialModels(
+        source=source, artefacts=calibrated.layer, key=calibrated.key, compute=torch.float32, directory=directory
+    )
+
+
+class Killed(Exception):
+    """In place of a signal that cannot be caught."""
+
+
+class Mortal:
+    """A checkpoint that dies at its read number `lives`, and knows which layers were read."""
+
+    def __init__(self, source: Checkpoint, lives: int) -> None:
+        self.config = source.config
+        self.reads: list[str] = []
+        self._source = source
+        self._lives = lives
+
+    def dtype(self, name: str) -> Dtype:
+        return self._source.dtype(name)
+
+    def tensor(self, name: str, rows: slice | None = None) -> Array:
+        if len(self.reads) == self._lives:
+            raise Killed
+        self.reads.append(name)
+        return self._source.tensor(name, rows)
+
+    def layers(self) -> list[int]:
+        return [layer for layer in range(LAYERS) if linear_name(layer, "down") in self.reads]
+
+
+def test_a_measurement_that_is_killed_anywhere_goes_on_behind_the_last_layer_that_was_whole(
+    checkpoint, calibrated, samples, tmp_path
+) -> None:
+    held = [sample for sample in samples if sample.held_out]
+    choices: list[Choice] = [frozenset([(0, "o")]), frozenset([(1, "down")]), EVERY, frozenset()]
+    whole = Mortal(checkpoint, 10**6)
+    wanted = partial_models(whole, calibrated, tmp_path / "whole").divergences(held, choices)
+    assert whole.layers() == [0, 1]
+    for lives in range(len(whole.reads)):
+        directory = tmp_path / str(lives)
+        first, second = Mortal(checkpoint, lives), Mortal(checkpoint, 10**6)
+        with pytest.raises(Killed):
+            partial_models(first, calibrated, directory).divergences(held, choices)
+        assert partial_models(second, calibrated, directory).divergences(held, choices) == wanted
+        done = [int(name.stem[-3:]) for name in directory.glob("partial-*.rows")]
+        assert done == [LAYERS], "what came before is removed"
+        assert not set(first.layers()[:-1]) & set(second.layers()), "a whole layer ran twice"
+
+
+def test_rows_of_another_measurement_are_not_taken_up(checkpoint, calibrated, samples, tmp_path) -> None:
+    held = [sample for sample in samples if sample.held_out]
+    source = Mortal(checkpoint, 10**6)
+    models = partial_models(source, calibrated, tmp_path)
+    (one,) = models.divergences(held, [frozenset([(1, "down")])])
+    source.reads.clear()
+    (other,) = models.divergences(held, [frozenset([(1, "o")])])
+    assert source.layers() == [0, 1]
+    assert one != other
+    assert len(list(tmp_path.glob("partial-*.rows"))) == 1
 
 
 def test_quantising_nothing_costs_nothing_and_all_costs_most(models, samples) -> None:

@@ -72,13 +72,20 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(
     monkeypatch.setattr(PartialModels, "divergences", divergences)
     with open_checkpoint(tiny_checkpoint) as checkpoint:
         sizes = LinearSizes.of(checkpoint.config, replace(INT4, group_size=32))
-        models = PartialModels(
-            source=checkpoint, artefacts=lambda layer: pytest.fail("read"), compute=torch.float32, directory=tmp_path
+        models, others = (
+            PartialModels(
+                source=checkpoint,
+                artefacts=lambda layer: pytest.fail("read"),
+                key=key,
+                compute=torch.float32,
+                directory=tmp_path,
+            )
+            for key in ("key", "another key")
         )
         with pytest.raises(KeyboardInterrupt):
-            measure_sensitivity(models, text_samples(), sizes, "key")
-        found = measure_sensitivity(models, text_samples(), sizes, "key")
+            measure_sensitivity(models, text_samples(), sizes)
+        found = measure_sensitivity(models, text_samples(), sizes)
         assert measured[0] == len(found.linears) == 8
         assert measured[1:] == [measured[1]] * 2, "the curve alone was measured again"
-        measure_sensitivity(models, text_samples(), sizes, "another key")
+        measure_sensitivity(others, text_samples(), sizes)
     assert measured[3] == 8
