@@ -23,7 +23,7 @@ from phiedge.calibration.statistics import InputStatistics
 from phiedge.calibration.streaming import artefact_path, run_layers
 from phiedge.progress import Progress, silent
 
-_ALGORITHM = "float8 1"  # changes with whatever changes the codes
+_ALGORITHM = "float8 2"  # changes with whatever changes the codes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from phiedge.calibration.streaming import artefact_path, run_layers
 from phiedge.exporters.config import ModelConfig
 from phiedge.progress import Progress, silent
 
-_ALGORITHM = "4"  # changes with whatever changes the codes
+_ALGORITHM = "5"  # changes with whatever changes the codes
 _HEAD_FILE = "head.safetensors"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from phiedge.calibration.grouped import check_group_size
 from phiedge.errors import ExportError
 
-_COLUMNS_AT_ONCE = 2048  # of the Gram matrix, of which only the lower triangle is summed
+_COLUMNS_AT_ONCE = 512  # of the Gram matrix, of which only the lower triangle is summed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class RowRoles:
 class InputStatistics:
     """Sums over weighted rows x [t, K]: |x|, x x^T within each group of columns, and over all of them `with_gram`.
 
-    `largest` is max |x| by column.
+    `largest` is max |x| by column. What is within groups is cut out of the whole where that is summed in float32.
     """
 
     told: str
@@ -40,6 +40,7 @@ class InputStatistics:
     group_grams: Tensor = field(init=False)
     largest: Tensor = field(init=False)
     gram: Tensor | None = field(init=False)
+    _groups_in_gram: bool = False
     _searched: list[Tensor] = field(default_factory=list)
     _held: list[Tensor] = field(default_factory=list)
 
@@ -63,11 +64,14 @@ class InputStatistics:
         if not bool(weights.any()):
             return
         self.weight += float(weights.sum())
-        self.absolute.addmv_(x.abs().T, weights)
-        torch.maximum(self.largest, x.abs().amax(0), out=self.largest)
+        sizes = x.abs()
+        self.absolute.addmv_(sizes.T, weights)
+        torch.maximum(self.largest, sizes.amax(0), out=self.largest)
         weighted = x * weights.sqrt()[:, None]
-        groups = weighted.view(len(x), -1, self.group_size).transpose(0, 1)
-        self.group_grams.baddbmm_(groups.transpose(1, 2), groups)
+        self._groups_in_gram = self.gram is not None and rows.dtype == torch.float32
+        if not self._groups_in_gram:
+            groups = weighted.view(len(x), -1, self.group_size).transpose(0, 1)
+            self.group_grams.baddbmm_(groups.transpose(1, 2), groups)
         if self.gram is not None:
             _add_lower(self.gram, weighted, rows.dtype)
 
@@ -78,8 +82,12 @@ class InputStatistics:
 
     @property
     def importance(self) -> Tensor:
-        """The mean x x^T within each group [K / group_size, group_size, group_size]."""
-        return self.group_grams / max(self.weight, 1e-12)
+        """The mean x x^T within each group [K / group_size, group_size, group_size]; `gram` must still be there."""
+        sums = self.group_grams
+        if self._groups_in_gram:
+            assert self.gram is not None
+            sums = _within_groups(self.gram, self.group_size)
+        return sums / max(self.weight, 1e-12)
 
     @property
     def searched(self) -> Tensor:
@@ -90,6 +98,13 @@ class InputStatistics:
     def held(self) -> Tensor:
         """[m, K]."""
         return torch.cat(self._held)
+
+
+def _within_groups(gram: Tensor, size: int) -> Tensor:
+    """The blocks [K / size, size, size] along the diagonal of `gram`, whose lower triangle is known."""
+    groups = torch.arange(len(gram) // size)
+    lower = gram.view(len(groups), size, len(groups), size)[groups, :, groups].tril()
+    return lower + lower.tril(-1).transpose(1, 2)
 
 
 def _add_lower(gram: Tensor, x: Tensor, dtype: torch.dtype) -> None:
