@@ -105,7 +105,7 @@ def unmeasured(asked: Asked, budget: Budget, *, chunk_tokens: int, reason: str) 
 
 def _plan(way: Way, ways: Ways, pace: Pace) -> Plan:
     asked, reading = ways.asked, way.reading
-    asked_grids = asked.grids(asked.max_visual_tokens)
+    asked_grids = ways.grids_as_asked
     first, least = way.until_first_token, way.least
     return Plan(
         prompt_tokens=asked.text_tokens,

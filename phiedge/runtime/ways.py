@@ -11,6 +11,9 @@ from phiedge.runtime.preprocess import Grid, PatchBudget, choose_grid
 from phiedge.runtime.prompt import ThinkMode
 from phiedge.runtime.reuse import NOTHING_KEPT, Kept
 
+_FINE = 64
+"""The most tokens of a picture that fit are found to so fine a share, as looking for them takes time, too."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -98,6 +101,7 @@ class Ways:
     def __init__(self, asked: Asked, budget: Budget, model: LatencyModel) -> None:
         self.asked, self.budget, self.model = asked, budget, model
         self._readings: dict[int | None, Reading] = {}
+        self._grids: dict[int | None, tuple[Grid, ...]] = {}
 
     def bolder(self, caution: float) -> "Ways":
         """The same by so much of the excess of a whole request, which is not in that of its parts."""
@@ -113,16 +117,25 @@ class Ways:
 
     def slowed(self, factor: float) -> "Ways":
         """The same where everything takes `factor` times as long."""
-        return self if factor == 1 else Ways(self.asked, self.budget, self.model.slowed(factor))
+        if factor == 1:
+            return self
+        ways = Ways(self.asked, self.budget, self.model.slowed(factor))
+        ways._grids = self._grids
+        return ways
 
     def feasible(self) -> Way:
         """The way that gives up least of those that meet the budget; where none does, the one that gives up most."""
         may_give_up = self.budget.may_give_up
         way = self.best(())
+        if not may_give_up or not self.lacks(way):
+            return way
+        cheapest = self._cheapest(may_give_up)
+        if self.lacks(cheapest):
+            return cheapest
         for count in range(1, len(may_give_up) + 1):
+            way = self.best(may_give_up[:count])
             if not self.lacks(way):
                 break
-            way = self.best(may_give_up[:count])
         return way
 
     def best(self, given_up: tuple[Sacrifice, ...]) -> Way:
@@ -131,14 +144,11 @@ class Ways:
         whole = self.way(self.asked.max_visual_tokens, think, given_up)
         if "visual" not in given_up or not self.asked.pictures or not self.lacks(whole):
             return whole
-        least = self.asked.facts.min_num_patches
-        fewest = least if self.budget.min_visual_tokens is None else self.budget.min_visual_tokens
-        high = max(grid.tokens for grid in whole.reading.grids)
-        low = min(fewest, high)
-        found = self.way(low, think, given_up)
+        found = self._cheapest(given_up)
         if self.lacks(found):
             return found
-        while high - low > 1:
+        low, high = self._fewest(), max(grid.tokens for grid in whole.reading.grids)
+        while high - low > 1 + high // _FINE:
             middle = (low + high) // 2
             tried = self.way(middle, think, given_up)
             if self.lacks(tried):
@@ -146,6 +156,22 @@ class Ways:
             else:
                 low, found = middle, tried
         return found
+
+    def _cheapest(self, given_up: tuple[Sacrifice, ...]) -> Way:
+        """The way that gives up all of that, as far as it may."""
+        smaller = "visual" in given_up and bool(self.asked.pictures)
+        cap = self._fewest() if smaller else self.asked.max_visual_tokens
+        return self.way(cap, "off" if "thinking" in given_up else self.asked.think, given_up)
+
+    def _fewest(self) -> int:
+        """The fewest tokens of a picture, and no more than the largest has without a limit."""
+        least, floor = self.asked.facts.min_num_patches, self.budget.min_visual_tokens
+        return min(least if floor is None else floor, max(grid.tokens for grid in self.grids_as_asked))
+
+    @property
+    def grids_as_asked(self) -> tuple[Grid, ...]:
+        """The grids of the pictures where nothing of them is given up."""
+        return self._reading(self.asked.max_visual_tokens).grids
 
     def way(self, cap: int | None, think: ThinkMode, given_up: tuple[Sacrifice, ...]) -> Way:
         """The way with pictures under `cap` tokens."""
@@ -184,7 +210,9 @@ class Ways:
 
     def _read(self, cap: int | None) -> Reading:
         asked, model = self.asked, self.model
-        grids = asked.grids(cap)
+        if cap not in self._grids:
+            self._grids[cap] = asked.grids(cap)
+        grids = self._grids[cap]
         kept = asked.kept(grids)
         preprocess, vision = model.around(), NOTHING
         for place, (picture, grid) in enumerate(zip(asked.pictures, grids, strict=True)):
