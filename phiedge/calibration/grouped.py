@@ -16,7 +16,7 @@ from phiedge.exporters.quantised import QuantisedWeight
 
 COVERING = (1.0,)  # no clipping
 SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.66, 0.6)
-SMALLEST_SCALE = 2.0**-24
+SMALLEST_SCALE, LARGEST_SCALE = 2.0**-24, 65504.0  # of float16
 _WEIGHTS_AT_ONCE = 1 << 20
 
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from phiedge.calibration.gptq import Feedback, quantise_gptq
-from phiedge.calibration.grouped import COVERING, Grouped, round_to_nearest
+from phiedge.calibration.grouped import COVERING, LARGEST_SCALE, Grouped, round_to_nearest
 from phiedge.calibration.smoothing import Pool, Smoothing, divided, each_column, search_smoothing
 from phiedge.calibration.statistics import InputStatistics
-from phiedge.errors import UsageError
+from phiedge.errors import ExportError, UsageError
 
 Method: TypeAlias = Literal["rtn", "clip", "awq", "gptq", "awq+gptq"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -70,7 +70,11 @@ class Chosen:
 
 
 def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, pool: Pool = each_column) -> Chosen:
-    """Quantise `weight: [n, K]` float32 by every method of `settings` and keep the best."""
+    """Quantise `weight: [n, K]` float32 by every method of `settings` and keep the best.
+
+    Raises `ExportError` for weights that no scale of a float16 covers, and for inputs that give no factor.
+    """
+    _check_largest(weight, inputs.told, settings.bits)
     importance = inputs.importance
     none = Smoothing(factors=torch.ones(weight.shape[1]), alpha=0.0)
     smoothing = none
@@ -106,6 +110,15 @@ def choose_codes(weight: Tensor, inputs: InputStatistics, settings: Settings, po
         smoothing=smoothing if "awq" in best[0] else none,
         errors=errors,
     )
+
+
+def _check_largest(weight: Tensor, told: str, bits: int) -> None:
+    largest, most = float(weight.abs().max()), LARGEST_SCALE * (2 ** (bits - 1) - 1)
+    if largest > most:
+        raise ExportError(
+            f"the weights of {told} reach {largest:g}, {bits} bits under a float16 scale {most:g}",
+            remedy="export with --precision fp32, if these weights are meant to be so large",
+        )
 
 
 def _worth(simpler: Method, method: Method) -> float:

@@ -5,7 +5,7 @@ import torch
 
 from phiedge.calibration.methods import METHODS, Settings, choose_codes
 from phiedge.calibration.statistics import InputStatistics, RowRoles
-from phiedge.errors import UsageError
+from phiedge.errors import ExportError, UsageError
 
 K = 128
 
@@ -72,3 +72,8 @@ def test_an_unknown_method_is_refused() -> None:
         Settings(methods=cast(Any, ("magic",)))
     with pytest.raises(UsageError, match="there is no method"):
         Settings(methods=())
+
+
+def test_weights_that_no_scale_covers_are_refused_with_the_name_of_the_linear(weight) -> None:
+    with pytest.raises(ExportError, match="the weights of a linear reach .*e.30, 4 bits under a float16 scale 458528"):
+        choose_codes(weight * 1e30, inputs(), Settings(group_size=32))
