@@ -110,12 +110,11 @@ def _tried(allowed: bytes, closers: bytes) -> Iterator[int]:
         if byte in left:
             left.discard(byte)
             yield byte
-    for family in _FAMILIES:
-        first = next((byte for byte in family if byte in left), None)
-        left.difference_update(family)
-        if first is not None:
-            yield first
-    yield from sorted(byte for byte in left if 0x21 <= byte < 0x7F)
+    firsts = [next((byte for byte in family if byte in left), None) for family in _FAMILIES]
+    left.difference_update(*_FAMILIES)
+    # Before digits and letters: what stands between parts comes before one more of the same part.
+    yield from sorted(byte for byte in left if 0x20 <= byte < 0x7F)
+    yield from (first for first in firsts if first is not None)
     yield from sorted(byte for byte in left if byte >= 0x80)[:1]
 
 

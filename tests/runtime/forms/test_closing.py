@@ -87,3 +87,19 @@ def test_the_end_of_a_closing_from_nearby_is_used(grammars: Grammars) -> None:
     matcher.consume_tokens(list(b"[0.5, 0."))
     found = find_closing(matcher, BoxForm().closers, most_steps=15, known=before)
     assert found == Closing(text=b"0, 0, 0]", made_up=7)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shortest"),
+    [
+        (r"\d+\.\d\d", b"0.00"),
+        (r"\d+ cans", b"0 cans"),
+        (r"[A-Z][a-z]+ [A-Z][a-z]+", b"Aa Aa"),
+        (r"#\d+: \d{1,2} of \d{1,2}", b"#0: 0 of 0"),
+        (r"\d+(\.\d+)? (EUR|USD)", b"0 EUR"),
+    ],
+)
+def test_a_pattern_goes_on_to_its_next_part_as_soon_as_it_may(
+    grammars: Grammars, pattern: str, shortest: bytes
+) -> None:
+    assert grammars.compile(PatternForm(pattern)).closing.text == shortest
