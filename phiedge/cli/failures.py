@@ -5,6 +5,7 @@ phiedge and keeps its traceback.
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ _EXTRA_OF_MODULE = {
     "torch": "export",
 }
 
+# Of a request, in Python and on the command line.
+_ARGUMENTS = "deadline_ms ttft_ms token_ms think_tokens answer_tokens min_visual_tokens max_new_tokens on_infeasible"
+_ARGUMENT = re.compile(rf"\b(?P<name>{_ARGUMENTS.replace(' ', '|')})='?(?P<value>\w+)'?")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -58,7 +63,12 @@ class Failure:
 def describe(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
     """The failure that `error` stands for in the command line `words`, or None for a defect."""
     if isinstance(error, PhiEdgeError):
-        return Failure(type=type(error).__name__, message=error.message, remedy=error.remedy, exit_code=error.exit_code)
+        return Failure(
+            type=type(error).__name__,
+            message=error.message,
+            remedy=_as_typed(error.remedy, words),
+            exit_code=error.exit_code,
+        )
     if isinstance(error, TyperUsageError):
         return _describe_usage(error, words)
     if isinstance(error, Interrupted | KeyboardInterrupt | typer.Abort):
@@ -68,6 +78,13 @@ def describe(error: BaseException, words: Sequence[str] = ()) -> Failure | None:
     if isinstance(error, ModuleNotFoundError):
         return _describe_missing_module(error, words)
     return None
+
+
+def _as_typed(remedy: str | None, words: Sequence[str]) -> str | None:
+    """The remedy with arguments of Python's calls, `deadline_ms=141`, as the options that `phiedge run` has."""
+    if remedy is None or words[:1] != ["run"]:
+        return remedy
+    return _ARGUMENT.sub(lambda found: f"--{found['name'].replace('_', '-')} {found['value']}", remedy)
 
 
 def _describe_usage(error: Exception, words: Sequence[str]) -> Failure:

@@ -270,6 +270,8 @@ def _schema_form(path: Path) -> "Form":
 
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}", remedy="give a file with a JSON Schema") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
             f"the schema {path} cannot be read: {error}", remedy="give a file with a JSON Schema"
@@ -315,7 +317,7 @@ def _show(result: "Result") -> None:
     if times.first_token is not None:
         rows.append(("first token", times.first_token, "from the start of the request"))
     each = f", {times.decode / steps:.2f} ms each" if steps else ""
-    rows.append(("decode", times.decode, f"{steps} steps{each}"))
+    rows.append(("decode", times.decode, f"{steps} step{'s' * (steps != 1)}{each}"))
     rows.append(("total", times.total, "without load"))
     print()
     show_table(None, ("", "ms", ""), [(name, f"{ms:,.1f}", note) for name, ms, note in rows], right="ms")

@@ -14,6 +14,7 @@ What is decided here, once:
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -213,7 +214,9 @@ def _decoding(name: str, max_pixels: int) -> Iterator[None]:
             f"{name} is not a picture that can be read", remedy=f"convert it to one of {', '.join(FORMATS)}"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(name, str(error), max_pixels) from error
+        number = re.search(r"\d+", str(error))  # Pillow's own limit, met before the size is known here
+        what = f"it has {int(number[0]):,} pixels" if number else str(error)
+        raise _too_large(name, what, max_pixels) from error
     except MemoryError as error:
         raise ImageError(f"{name} does not fit into memory") from error
     except Exception as error:  # a decoder meeting hostile bytes may raise nearly anything, at any step
@@ -252,11 +255,11 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"{name} is empty: {width}x{height} pixels")
     if width * height > max_pixels:
-        raise _too_large(name, f"it has {width}x{height} = {width * height} pixels", max_pixels)
+        raise _too_large(name, f"it has {width}x{height} = {width * height:,} pixels", max_pixels)
 
 
 def _too_large(name: str, what: str, max_pixels: int) -> ImageError:
     return ImageError(
-        f"{name} is too large: {what}; the limit is {max_pixels} pixels",
+        f"{name} is too large: {what}; the limit is {max_pixels:,} pixels",
         remedy="scale it down first: the model sees at most about 0.92 megapixels of any picture",
     )

@@ -33,6 +33,7 @@ def test_a_profile_is_stored_told_and_used(bundle: Path, capsys: pytest.CaptureF
     assert refused.code == 1
     assert refused.json["error"]["type"] == "BudgetError"
     assert refused.json["error"]["message"].startswith("the budget cannot be met: deadline_ms 0.01 needs ")
+    assert refused.json["error"]["remedy"].startswith("give --deadline-ms "), "as it is typed"
 
 
 def test_a_plan_of_the_bundle_uses_its_profile(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

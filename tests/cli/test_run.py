@@ -316,7 +316,7 @@ def test_an_answer_by_a_schema_is_ended_where_its_tokens_are(
         (["--choice", ""], "empty"),
         (["--pattern", ""], "regular expression"),
         (["--pattern", "("], "unclosed group"),
-        (["--schema", "no such file"], "cannot be read"),
+        (["--schema", "no such file"], "there is no file no such file"),
     ],
 )
 def test_a_form_that_is_none_is_refused(

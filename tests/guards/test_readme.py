@@ -1,4 +1,4 @@
-"""No page shows a command that does not exist: every `sh` block is held against the command line and the Makefile."""
+"""No page shows a command that does not exist: every `sh` and `console` block is held against the command line."""
 
 import re
 import shlex
@@ -24,10 +24,11 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """Every command of every `sh` block, split into words, with the page that shows it."""
+    """Every command of every `sh` and `console` block, split into words, with the page that shows it."""
     found = []
     for page in PAGES:
-        for block in blocks(page, "sh"):
+        typed = ["\n".join(re.findall(r"^\$ (.*)", block, flags=re.MULTILINE)) for block in blocks(page, "console")]
+        for block in [*blocks(page, "sh"), *typed]:
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words:

@@ -161,7 +161,7 @@ def test_a_photograph_with_further_views_is_its_first(rgb: np.ndarray) -> None:
 
 def test_a_bomb_is_refused_from_its_header_with_both_numbers() -> None:
     data = encoded(Image.new("1", (9000, 9000)), "PNG")
-    with pytest.raises(ImageError, match=r"9000x9000 = 81000000 pixels; the limit is 67108864"):
+    with pytest.raises(ImageError, match=r"9000x9000 = 81,000,000 pixels; the limit is 67,108,864"):
         load_image(data)
 
 
