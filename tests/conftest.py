@@ -4,6 +4,7 @@ real exports of the reference model and of the oracle's checkpoint.
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -100,6 +101,23 @@ CONTENTS = {
     "tokenizer.json": b"{}",
     "chat_template.jinja": b"",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """SIGINT as Python handles it at its start, here and in all processes that tests start.
+
+    In the background of a shell it is ignored, and processes pass that on.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_handled_as_before() -> Iterator[None]:
+    """No test leaves a handler of its own to those behind it."""
+    yield
+    left = signal.signal(signal.SIGINT, signal.default_int_handler)
+    assert left is signal.default_int_handler
 
 
 @pytest.fixture

@@ -177,7 +177,6 @@ def test_ctrl_c_exits_with_130(install: Install, capsys: pytest.CaptureFixture[s
 
 # A real signal to a real process that is in the middle of writing a bundle.
 INTERRUPTED = """
-import signal
 import sys
 from types import ModuleType
 from phiedge.bundle import BundleWriter
@@ -185,7 +184,6 @@ from phiedge.cli import main
 from phiedge.cli.options import JsonOption
 from phiedge.cli.verbs import VERBS, verb_app
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 app = verb_app()
 
 @app.command()

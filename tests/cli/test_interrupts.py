@@ -5,27 +5,20 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
 from phiedge.cli.interrupts import Interrupted, held_interrupts, insistent_interrupts
 
 
-@pytest.fixture(autouse=True)
-def handled_as_at_the_start_of_python() -> Iterator[None]:
-    """SIGINT as Python handles it: it is ignored in the background of a shell, and would end a process otherwise."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
-
-
 class Thing:
     """Something to refer to."""
 
 
-def wait_for_ever() -> None:
-    signal.pause()
+def wait() -> None:
+    """For what comes again in a moment; a minute is for ever."""
+    threading.Event().wait(60)
 
 
 def drop(error: BaseException) -> None:
@@ -43,7 +36,45 @@ def drop(error: BaseException) -> None:
 def test_an_interrupt_in_a_callback_comes_again() -> None:
     with pytest.raises(Interrupted), insistent_interrupts():
         drop(KeyboardInterrupt())
-        wait_for_ever()
+        wait()
+
+
+def test_an_interrupt_comes_again_however_long_a_thread_takes_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = []
+
+    class SlowTimer(threading.Timer):
+        """It has waited, and signalled, before `start` returns: what that raises in the hook is dropped, too."""
+
+        def start(self) -> None:
+            if len(came) < 3:
+                came.append(True)
+                press_ctrl_c()
+            super().start()
+
+    monkeypatch.setattr(threading, "Timer", SlowTimer)
+    with pytest.raises(Interrupted), insistent_interrupts():
+        drop(KeyboardInterrupt())
+        wait()
+    assert len(came) == 3
+
+
+def test_an_interrupt_that_gets_through_does_not_come_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[threading.Timer] = []
+
+    class PatientTimer(threading.Timer):
+        """It waits for ever."""
+
+        def __init__(self, interval: float, function: Callable[[], None]) -> None:
+            super().__init__(60, function)
+            timers.append(self)
+
+    monkeypatch.setattr(threading, "Timer", PatientTimer)
+    with pytest.raises(Interrupted), insistent_interrupts():
+        drop(KeyboardInterrupt())
+        try:
+            press_ctrl_c()
+        finally:
+            assert [timer.finished.is_set() for timer in timers] == [True], "cleaning up is not interrupted"
 
 
 def test_other_dropped_errors_go_the_way_they_went_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,11 @@ PARTIAL = ".bundle.partial-export"
 
 # The command line with a journal entry every few kilobytes; it says "ready" and waits at the `count`th append.
 SMALL_STEPS = """
-import signal, sys
+import sys
 from phiedge.cli import main
 from phiedge.exporters import journal, weight_stream
 from phiedge.exporters.append_file import AppendFile
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
 journal.STEP_BYTES, weight_stream.BLOCK_BYTES = 20_000, 4_000
 count, *words = sys.argv[1:]
 append, calls = AppendFile.append, 0

@@ -52,12 +52,10 @@ def assert_refused(capsys: pytest.CaptureFixture[str], *words: object, code: int
 
 # The command line in a process of its own; it says "ready" and waits when a function is called for the `count`th time.
 STOPPING = """
-import signal
 import sys
 from importlib import import_module
 from phiedge.cli import main
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 module, path, count, *words = sys.argv[1:]
 *outer, name = path.split(".")
 owner = import_module(module)
