@@ -3,7 +3,14 @@
 from html import escape
 from typing import Any
 
-_GROUPS = ("the subject", "the machine", "while it was measured", "this file")
+_GROUPS = (
+    "the subject",
+    "what deadlines were promised by",
+    "the machine",
+    "wishes for a quieter process",
+    "while it was measured",
+    "this file",
+)
 _FIGURES = {
     "elapsed_s": "seconds",
     "foreign_cpu_share": "share of the cores that others took",
@@ -26,8 +33,8 @@ _FIGURES = {
 
 def circumstances(record: dict[str, Any]) -> str:
     """Tables of facts; what nothing told is left out, and named at their end."""
-    facts = (_subject(record), _machine(record), _run(record), _file(record))
-    tables = "".join(f"<h3>{name}</h3>{_table(found)}" for name, found in zip(_GROUPS, facts, strict=True))
+    facts = (_subject(record), _profiles(record), _machine(record), _wishes(record), _run(record), _file(record))
+    tables = "".join(f"<h3>{name}</h3>{_table(found)}" for name, found in zip(_GROUPS, facts, strict=True) if found)
     untold = [
         _FIGURES[key] for key, value in record["environment"]["figures"].items() if value is None and key in _FIGURES
     ]
@@ -45,6 +52,34 @@ def _subject(record: dict[str, Any]) -> dict[str, object]:
         "specification sha256": record["spec"]["sha256"],
         **{f"profile {name} sha256": digest for name, digest in (bundle.get("profiles") or {}).items()},
     }
+
+
+def _profiles(record: dict[str, Any]) -> dict[str, object]:
+    """The latency profiles that sessions took, with what each was measured on; none where nothing had a deadline."""
+    told: dict[str, object] = {}
+    for number, used in enumerate((record["bundle"] or {}).get("profiles_used") or (), start=1):
+        identity = used["identity"]
+        named = "" if number == 1 else f", {number}"
+        told[f"profile{named}"] = used["file"]
+        told[f"its sha256{named}"] = used["sha256"]
+        told[f"measured with{named}"] = ", ".join(
+            [identity["backend"], *(f"{key} {value}" for key, value in identity["settings"].items())]
+        )
+        told[f"measured on{named}"] = ", ".join(f"{key} {value}" for key, value in identity["machine"].items())
+        told[f"versions{named}"] = ", ".join(f"{key} {value}" for key, value in identity["versions"].items())
+    return told
+
+
+def _wishes(record: dict[str, Any]) -> dict[str, object]:
+    """What became of each wish: once for all openings that tell the same, which is nearly always all of them."""
+    openings = record.get("realtime") or []
+    told: dict[str, object] = {}
+    for number, wishes in enumerate(openings, start=1):
+        for one in wishes:
+            known = told.setdefault(one["wish"], f"{one['status']}: {one['detail']}")
+            if known != f"{one['status']}: {one['detail']}":
+                told[f"{one['wish']}, opening {number}"] = f"{one['status']}: {one['detail']}"
+    return told
 
 
 def _machine(record: dict[str, Any]) -> dict[str, object]:

@@ -106,6 +106,7 @@ def _workload(record: dict[str, Any], name: str, samples: list[dict[str, Any]]) 
     answers = [one for one in content["accuracies"] if one["workload"] in (name, "*")]
     if answers:
         parts.append(_answers(answers, samples))
+    parts.append(_forms(next(one for one in content["workloads"] if one["name"] == name), samples))
     parts.append(_phases(samples))
     return "\n".join(parts)
 
@@ -172,6 +173,29 @@ def _answers(budgets: list[dict[str, Any]], samples: list[dict[str, Any]]) -> st
         f'<p class="soft">{len(wrong) - sum(wrong):,} of {len(wrong):,} cases were answered rightly and in time; each '
         f"square is a case, red those that were not.</p>{miss_map(wrong)}"
     )
+
+
+def _forms(workload: dict[str, Any], samples: list[dict[str, Any]]) -> str:
+    """Which answers have the form that was asked for; nothing where they were free."""
+    asked = [sample for sample in samples if sample["formed"] is not None]
+    if not asked:
+        return ""
+    ragged = [not sample["formed"] for sample in asked]
+    return (
+        "<h3>Forms</h3>"
+        f'<p class="soft">{len(ragged) - sum(ragged):,} of {len(ragged):,} answers have the form that was asked for, '
+        f"{escape(_form_asked(workload))}; each square is a request, red those that have not.</p>{miss_map(ragged)}"
+    )
+
+
+def _form_asked(workload: dict[str, Any]) -> str:
+    if workload["choice"] is not None:
+        return f"one of {', '.join(workload['choice'])}"
+    if workload["pattern"] is not None:
+        return f"the pattern {workload['pattern']}"
+    if workload["schema"] is not None:
+        return f"JSON by {workload['schema']}"
+    return "a box" if workload["box"] else "a point"
 
 
 def _machine_over_time(record: dict[str, Any]) -> str:

@@ -132,3 +132,34 @@ def test_the_page_needs_nothing_else_and_its_pictures_are_well_formed(make: Any)
         for shape in drawn:
             for name, most in (("x", width), ("cx", width), ("y", height), ("cy", height)):
                 assert 0.0 <= float(shape.get(name, "0")) <= most
+
+
+def test_the_page_tells_forms_wishes_and_the_profile_that_deadlines_rest_on(make: Any, plain_bundle: Bundle) -> None:
+    record = make(bundle=plain_bundle)
+    assert not re.search(
+        "<h3>(Forms|what deadlines were promised by|wishes for a quieter process)", html_report(record)
+    )
+    (workload,) = record["spec"]["content"]["workloads"]
+    workload["choice"] = ["red & blue", "green"]
+    for number, sample in enumerate(record["samples"]["<tick> & co"]):
+        sample["formed"] = number % 4 != 0
+    locked = {"wish": "lock_memory", "status": "refused", "detail": "the limit is 8 MiB"}
+    bound = {"wish": "cores", "status": "done", "detail": "on 2, 3"}
+    record["realtime"] = [[locked, bound], [locked | {"status": "done", "detail": "4 MiB"}, bound]]
+    identity = {"backend": "ort", "machine": {"processor": "A57"}, "settings": {"threads": "4"}, "versions": {}}
+    record["bundle"]["profiles_used"] = [{"file": "profiles/ort/a.json", "sha256": "ab" * 32, "identity": identity}]
+    page = html_report(record)
+    asked = len(record["samples"]["<tick> & co"])
+    assert f"{3 * asked // 4:,} of {asked:,} answers have the form that was asked for" in page
+    assert "asked for, one of red &amp; blue, green;" in page
+    for key, value in (
+        ("lock_memory", "refused: the limit is 8 MiB"),
+        ("lock_memory, opening 2", "done: 4 MiB"),
+        ("cores", "done: on 2, 3"),
+        ("profile", "profiles/ort/a.json"),
+        ("its sha256", "ab" * 32),
+        ("measured with", "ort, threads 4"),
+        ("measured on", "processor A57"),
+    ):
+        assert f"<tr><th>{key}</th><td><code>{value}</code></td></tr>" in page
+    assert "cores, opening 2" not in page
