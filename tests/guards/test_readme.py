@@ -80,6 +80,23 @@ def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_every_page_is_reached_by_links_from_the_readme() -> None:
+    reached, left = set[Path](), [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    while left:
+        page = left.pop()
+        if page not in reached:
+            reached.add(page)
+            targets = re.findall(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)", page.read_text())
+            left += [(page.parent / target).resolve() for target in targets]
+    assert sorted(path for path in PAGES if path not in reached) == []
+
+
+def test_the_design_names_every_package() -> None:
+    told = (ROOT / "docs" / "design.md").read_text()
+    packages = {path.parent.name for path in (ROOT / "phiedge").rglob("__init__.py")} - {"phiedge"}
+    assert sorted(name for name in packages if f"`{name}`" not in told) == []
+
+
 def test_the_readme_names_the_two_commands_that_a_newcomer_needs() -> None:
     shown = [words for page, words in commands() if page == "README.md"]
     assert ["make", "demo"] in shown
