@@ -5,6 +5,7 @@ A test compares the page with what this makes, so the two cannot drift apart.
 
 from pathlib import Path
 
+from phiedge.cli.devices import SHOWN
 from phiedge.devices import Device, Figure, Source, aliases, catalogue
 
 PAGE = Path(__file__).with_name("reference") / "devices.md"
@@ -31,20 +32,7 @@ generation has FP8, and more measured speeds exist for it than for any other car
 
 _COLUMNS = ("device", "SM", "GiB", "GB/s", "FP16", "INT8", "FP8", "NVFP4", "precisions")
 
-# Field -> label, unit and divisor on this page.
-_FIELDS = {
-    "sm": ("SM", "", 1),
-    "memory_bytes": ("memory", "GiB", 2**30),
-    "visible_bytes": ("memory left by the system", "GiB", 2**30),
-    "bandwidth_gbps": ("memory bandwidth", "GB/s", 1),
-    "dense_fp16_tflops": ("dense FP16", "TFLOPS", 1),
-    "dense_int8_tops": ("dense INT8", "TOPS", 1),
-    "dense_fp8_tflops": ("dense FP8", "TFLOPS", 1),
-    "dense_nvfp4_tflops": ("dense NVFP4", "TFLOPS", 1),
-    "precisions": ("precisions", "", 1),
-    "power_modes": ("power modes", "", 1),
-}
-_SUMMARY = ("sm", "memory_bytes", "bandwidth_gbps", *(field for field in _FIELDS if field.startswith("dense_")))
+_SUMMARY = ("sm", "memory_bytes", "bandwidth_gbps", *(field for field in SHOWN if field.startswith("dense_")))
 
 
 def page() -> str:
@@ -63,7 +51,7 @@ def page() -> str:
 def _section(device: Device) -> str:
     figures = device.figures()
     rows = []
-    for field, (label, unit, divisor) in _FIELDS.items():
+    for field, (label, unit, divisor) in SHOWN.items():
         if field in figures:
             value = f"{_words(figures[field], divisor)} {unit}".rstrip() + _mark(figures[field])
             rows.append((label, value, _link(figures[field].source), figures[field].note))
@@ -91,7 +79,7 @@ def _summary(device: Device) -> tuple[str, ...]:
     figures = device.figures()
     known = {field: figures[field] for field in _SUMMARY if field in figures}
     cells = [
-        _words(known[field], _FIELDS[field][2]) + _mark(known[field]) if field in known else "" for field in _SUMMARY
+        _words(known[field], SHOWN[field][2]) + _mark(known[field]) if field in known else "" for field in _SUMMARY
     ]
     return (f"`{device.name}`", *cells, ", ".join(device.precisions.value))
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from phiedge.acceptance.weakly_hard import WeaklyHard
 from phiedge.errors import UsageError
@@ -10,7 +10,6 @@ from phiedge.errors import UsageError
 Metric: TypeAlias = Literal["ttft_ms", "e2e_ms", "token_mean_ms", "token_max_ms", "answer_ms", "overrun_ms", "abort_ms"]
 MemoryMetric: TypeAlias = Literal["peak_rss_bytes", "system_bytes", "gpu_bytes"]
 
-METRICS: tuple[Metric, ...] = get_args(Metric)
 EVERY_WORKLOAD = "*"
 
 

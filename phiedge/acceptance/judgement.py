@@ -152,8 +152,6 @@ def _judge_jitter(workload: str, budget: JitterBudget, samples: Sequence[Sample]
         verdict=verdict,
         reason=reason,
         bounds=QuantileBounds(lower=least, upper=most),
-        strength=None,
-        more=None,
     )
 
 
@@ -176,6 +174,4 @@ def _judge_memory(budget: MemoryBudget, peak: float | None) -> BudgetJudgement:
         verdict=verdict,
         reason=reason,
         bounds=QuantileBounds(lower=peak, upper=peak),
-        strength=None,
-        more=None,
     )

@@ -111,11 +111,6 @@ class Workload:
         if self.max_visual_tokens is not None and self.max_visual_tokens < 1:
             raise UsageError(f"workload {self.name!r}: max_visual_tokens must be 1 or more")
 
-    @property
-    def form_key(self) -> str | None:
-        """Which of the keys gives the form of its answers."""
-        return next((key for key in FORM_KEYS if getattr(self, key) not in (None, False)), None)
-
     def _check_form(self) -> None:
         given = [key for key in FORM_KEYS if getattr(self, key) not in (None, False)]
         if len(given) > 1:

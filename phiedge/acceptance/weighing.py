@@ -51,8 +51,8 @@ class BudgetJudgement:
     verdict: Verdict
     reason: str
     bounds: QuantileBounds
-    strength: Strength | None
-    more: More | None
+    strength: Strength | None = None
+    more: More | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ With data, one decoder layer at a time:
                         float8_calibrated.py (what an export reads), eight_bits.py (rules of scales)
     kv_scales.py        scales of its cache          -> kv_run.py finds them alone, for weights as they are
     artefact.py         what a layer leaves
-    calibrated.py       what an export reads it through
+    calibrated.py       what an export reads it through -> kept_layers.py
     sensitivity.py      what each linear costs, and which get more bits -> partial_models.py (some linears quantised)
 
 What is told of it: report.py, linear_report.py, divergence.py. What a quantised weight is, and who consumes it, stands

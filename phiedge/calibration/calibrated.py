@@ -5,8 +5,6 @@ artefact; where it asks for a norm, it gets the folded one. Everything else is t
 """
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -21,6 +19,7 @@ from phiedge.calibration.folding import PAIRS, Folding
 from phiedge.calibration.head_run import HEAD
 from phiedge.calibration.int4 import RoundToNearest, quantise_rtn
 from phiedge.calibration.int4_run import Calibration
+from phiedge.calibration.kept_layers import KeptLayers
 from phiedge.errors import ExportError
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.float8 import Float8Weight
@@ -32,26 +31,6 @@ from phiedge.progress import Progress, silent
 
 METHOD = "calibrated"
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
-_LAYERS_KEPT = 2  # a source holds a layer's tensors together, or nearly
-
-
-class Artefacts:
-    """The layers of a calibration, read when they are wanted; several threads may ask."""
-
-    def __init__(self, calibration: Calibration) -> None:
-        self._calibration = calibration
-        self._kept: OrderedDict[int, LayerArtefact] = OrderedDict()
-        self._guard = threading.Lock()
-
-    def layer(self, index: int) -> LayerArtefact:
-        """The artefact of one layer."""
-        with self._guard:
-            if index not in self._kept:
-                self._kept[index] = self._calibration.layer(index)
-                while len(self._kept) > _LAYERS_KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(index)
-            return self._kept[index]
 
 
 def place_of(name: str) -> tuple[int, Linear] | None:
@@ -66,7 +45,7 @@ def place_of(name: str) -> tuple[int, Linear] | None:
 class FoldedWeights:
     """The checkpoint's weights with a calibration's factors folded in: what its codes stand for."""
 
-    def __init__(self, artefacts: Artefacts, config: ModelConfig) -> None:
+    def __init__(self, artefacts: KeptLayers[LayerArtefact], config: ModelConfig) -> None:
         self._artefacts = artefacts
         self._folding = Folding(config=config)
 
@@ -89,7 +68,7 @@ class CalibratedQuantiser:
     """Hands out the codes of a calibration; what it does not hold is rounded to nearest."""
 
     def __init__(self, calibration: Calibration, config: ModelConfig) -> None:
-        self._artefacts = Artefacts(calibration)
+        self._artefacts = KeptLayers(calibration.layer)
         self._folded = FoldedWeights(self._artefacts, config)
         self._head = calibration.head() if calibration.has_head else None
         self._others = RoundToNearest()
@@ -141,7 +120,7 @@ class FoldedSource:
     def __init__(self, source: ModelSource, calibration: Calibration, floats: Collection[str] = ()) -> None:
         self._source = source
         self._key = calibration.key
-        self._artefacts = Artefacts(calibration)
+        self._artefacts = KeptLayers(calibration.layer)
         self._floats = frozenset(floats)
         self._folded = FoldedWeights(self._artefacts, source.config)
         self._norms = {

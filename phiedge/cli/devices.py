@@ -23,7 +23,7 @@ UNVERIFIED = "?"
 _LEGEND = f"{UNVERIFIED} not verified: recalled or estimated, not read at a source"
 
 # Field of a device -> how it is called on the screen, its unit there, and the divisor from the field's own unit.
-_SHOWN = {
+SHOWN = {
     "sm": ("SM", "", 1),
     "memory_bytes": ("memory", "GiB", 2**30),
     "visible_bytes": ("memory left by the system", "GiB", 2**30),
@@ -146,14 +146,14 @@ def _precisions(device: Device) -> str:
 def _sources(device: Device) -> dict[Source, int]:
     """The sources of a device, numbered in the order in which the page names them."""
     figures = device.figures()
-    named = [figures[field].source for field in _SHOWN if field in figures] + [stack.source for stack in device.stacks]
+    named = [figures[field].source for field in SHOWN if field in figures] + [stack.source for stack in device.stacks]
     return {source: number for number, source in enumerate(dict.fromkeys(named), start=1)}
 
 
 def _figure_rows(device: Device, sources: dict[Source, int]) -> list[tuple[str, str, str, str]]:
     figures = device.figures()
     rows = []
-    for field, (label, unit, divisor) in _SHOWN.items():
+    for field, (label, unit, divisor) in SHOWN.items():
         figure = figures.get(field)
         if figure is not None:
             value = f"{_words(figure.value, divisor)} {unit}".rstrip() + ("" if figure.verified else f" {UNVERIFIED}")

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from phiedge.calibration.calibrated import Artefacts
 from phiedge.calibration.decoder_layer import LINEARS
 from phiedge.calibration.int4_run import Calibration
+from phiedge.calibration.kept_layers import KeptLayers
 from phiedge.calibration.partial_models import PartialModels
 from phiedge.calibration.samples import Sample
 from phiedge.calibration.sensitivity import (
@@ -94,7 +94,7 @@ def mix(
         )
     models = PartialModels(
         source=source,
-        artefacts=Artefacts(calibration).layer,
+        artefacts=KeptLayers(calibration.layer).layer,
         key=calibration.key,
         compute=compute,
         directory=calibration.directory,

@@ -13,7 +13,6 @@ from math import prod
 from phiedge.bundle.graph_file import GraphFile, GraphNode, Weight
 from phiedge.pipeline.inspection.graphs import DialectGraphs
 
-PARTS = ("vision", "projector", "decoder", "lm_head")
 _PRODUCTS = {"MatMul", "Gemm", "MatMulNBits"}
 _STORAGE = re.compile(r"\.(int\d+|float\d+|scales)$")
 

@@ -45,11 +45,6 @@ OBJECTS = {
     "runtime_config": "IRuntimeConfig",
     "profile": "IOptimizationProfile",
 }
-OF_SELF = {
-    "self._runtime": "Runtime",
-    "self._cuda_engine": "ICudaEngine",
-    "self._context": "IExecutionContext",
-}
 # What an attribute of our own classes holds, whichever method put it there.
 ATTRIBUTES = {
     "self._cuda_engine": "ICudaEngine",
