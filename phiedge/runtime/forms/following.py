@@ -99,7 +99,7 @@ class Following:
         tokens = [] if self.complete else self._tokens_of(closing)
         if not tokens or len(tokens) > left or not self._matcher.consume_tokens(tokens):
             return [], 0
-        said_nothing = bool(closing.made_up) and len(self._written) <= self._forced_at_first
+        said_nothing = bool(closing.made_up) and len(self._written) <= self.grammar.forced_at_first
         self.made_up = bytes(self._written) + closing.text if said_nothing else closing.text[: closing.made_up]
         self._written += closing.text
         return tokens, self._steps(closing)
@@ -108,11 +108,6 @@ class Following:
     def said(self) -> bool:
         """Whether any of it was chosen."""
         return not self.made_up or len(self.made_up) < len(self._written)
-
-    @property
-    def _forced_at_first(self) -> int:
-        """How many bytes every answer begins with."""
-        return len(self.grammar.bytes_matcher.deep_copy().compute_ff_bytes())
 
     def _in_time(self, has_time: Callable[[int], bool]) -> Callable[[Closing], bool]:
         """Tells whether there is time for a closing; where there is none for the shortest, whether it is nearer."""

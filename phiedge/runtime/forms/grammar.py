@@ -34,6 +34,11 @@ class Grammar:
     closing: Closing
     least_tokens: int
 
+    @property
+    def forced_at_first(self) -> int:
+        """How many bytes every answer begins with."""
+        return len(self.bytes_matcher.deep_copy().compute_ff_bytes())
+
 
 class Grammars:
     """The grammars of one model, each compiled once."""

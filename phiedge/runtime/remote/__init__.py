@@ -3,6 +3,7 @@
 session.py    the surface of `Session`, over a server
 pace.py       what its requests took lately, for deadlines to be decided by
 bodies.py     what is sent
+forms.py      how a server is told the form of an answer
 edge_llm.py   the same over TensorRT Edge-LLM's own runtime, in this process
 endpoint.py   HTTP, and events as they come; the standard library only
 

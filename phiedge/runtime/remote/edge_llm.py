@@ -27,8 +27,9 @@ from phiedge.bundle import Bundle
 from phiedge.engines.edge_llm.built import BACKEND
 from phiedge.engines.edge_llm.versions import PACKAGE, VERSION
 from phiedge.engines.engine_record import find_engine
-from phiedge.errors import BundleError, SessionError, ToolError
+from phiedge.errors import BundleError, SessionError, ToolError, UsageError
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.forms.form import Form
 from phiedge.runtime.images import Pixels
 from phiedge.runtime.preprocess import Picture
 from phiedge.runtime.prompt import Prompt, ThinkMode
@@ -85,6 +86,12 @@ class EdgeLlmSession(RemoteSession):
 
     def _check_pictures(self, request: Request, pictures: Sequence[Picture]) -> None:
         """Both halves of the model are there."""
+
+    def _asked(self, form: Form) -> dict[str, Any]:
+        raise UsageError(
+            f"{PACKAGE} {VERSION} takes no form of an answer by the calls that are known of it",
+            remedy="ask without a form, or open the bundle with Session.open on another backend",
+        )
 
 
 class NativeRuntime:

@@ -1,8 +1,9 @@
 """The surface of `Session` over a server: the same requests, budgets and results, and the same refusals.
 
 Tokens, template and pictures are the bundle's; what computes is the server. A deadline is kept from outside: what the
-server's last requests do not allow is refused, and a stream that would end late is closed. What only an engine of one's
-own can do is refused by name: forms, logits, and limits on the thinking, as no thinking can be closed on a server.
+server's last requests do not allow is refused, and a stream that would end late is closed. A form is kept by the
+server, checked here, and completed here where the deadline cut it. What only an engine of one's own can do is refused
+by name: logits, a form after a thinking, and limits on the thinking, as no thinking can be closed on a server.
 """
 
 import os
@@ -17,7 +18,9 @@ from phiedge.bundle import Bundle
 from phiedge.errors import PromptError, SessionBusyError, SessionClosedError, SessionError, UsageError
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.chat_template import ChatTemplate
+from phiedge.runtime.forms.ending import Ending, ending_after
 from phiedge.runtime.forms.form import Form
+from phiedge.runtime.forms.grammar import Grammar, Grammars, check_room
 from phiedge.runtime.images import ImageSource, Pixels, load_images
 from phiedge.runtime.merge import plan_rows
 from phiedge.runtime.preprocess import PatchBudget, Picture, fit_picture
@@ -25,6 +28,7 @@ from phiedge.runtime.prompt import Message, Prompt, PromptBuilder, ThinkMode
 from phiedge.runtime.realtime import Report
 from phiedge.runtime.remote.bodies import CHAT, COMPLETIONS, Kind, completion, conversation
 from phiedge.runtime.remote.endpoint import Endpoint, Events, Serving, StreamTimeout
+from phiedge.runtime.remote.forms import REMEDIES, constraint
 from phiedge.runtime.remote.keeping import ServerKeeper, admit
 from phiedge.runtime.remote.pace import ServerPace
 from phiedge.runtime.request import Request
@@ -56,6 +60,7 @@ class _Ready:
     text_tokens: int
     visual_tokens: int
     keeper: ServerKeeper
+    grammar: Grammar | None
 
     @property
     def rows(self) -> int:
@@ -76,6 +81,7 @@ class RemoteSession:
         self._tokenizer = Tokenizer(bundle.file(bundle.manifest.tokenizer), facts)
         template = ChatTemplate.read(bundle.file(bundle.manifest.chat_template))
         self._prompts = PromptBuilder(template, self._tokenizer, facts)
+        self._grammars = Grammars(self._tokenizer, facts)
         self._budget, self._load_ns = budget, load_ns
         self._pace = ServerPace()
         self._guard = threading.Lock()
@@ -171,12 +177,9 @@ class RemoteSession:
     ) -> Iterator[Event]:
         """As `Session.stream`. Closing the iterator closes the server's stream, which ends its work.
 
-        Raises `UsageError` for a `form`: no server keeps one under a deadline.
+        A `form` needs think="off", or a raw prompt that skips the thinking. Raises `SessionError` where the server did
+        not keep to it.
         """
-        if form is not None:
-            raise UsageError(
-                "a form of the answer needs an engine in this process", remedy="open the bundle with Session.open"
-            )
         request = Request(
             prompt=prompt,
             images=images,
@@ -187,6 +190,7 @@ class RemoteSession:
             history=history,
             max_visual_tokens=max_visual_tokens,
             budget=budget or self._budget,
+            form=form,
         )
         return self._events(request)
 
@@ -242,10 +246,26 @@ class RemoteSession:
             if not self._cancelled:
                 raise
             finish = "cancelled"
+        ending = self._ending(ready, transcript, finish)
+        for token in self._tokenizer.encode(ending.text):
+            yield transcript.add(token)
         rest = transcript.end()
         if rest is not None:
             yield rest
-        yield Event(kind="done", result=self._result(request, ready, transcript, finish, watch))
+        yield Event(kind="done", result=self._result(request, ready, transcript, finish, watch, ending))
+
+    def _ending(self, ready: _Ready, transcript: Transcript, finish: FinishReason) -> Ending:
+        """What an answer lacks of its form. Raises `SessionError` where the server did not keep to it."""
+        if ready.grammar is None or finish == "cancelled":
+            return Ending(said=False)
+        ending = ending_after(ready.grammar, b"".join(map(self._tokenizer.bytes_of, transcript.token_ids)))
+        if ending is None or (ending.text and finish == "stop"):
+            name, kind = ready.grammar.form.name, self._served.kind
+            raise SessionError(
+                f"the server did not keep to the {name}: it answered {transcript.text('answer')[:200]!r}",
+                remedy=REMEDIES[kind],
+            )
+        return ending
 
     def _receive(self, ready: _Ready, transcript: Transcript, watch: Stopwatch) -> Generator[Event, None, FinishReason]:
         """The tokens as they come; returns how it ended."""
@@ -322,6 +342,10 @@ class RemoteSession:
             path, body = self._body(
                 request, prompt, shown=shown, pictures=pictures, think=keeper.think, max_tokens=most
             )
+            grammar = None
+            if request.form is not None:
+                body |= self._asked(request.form)
+                grammar = self._grammar(request.form, prompt, max_new_tokens=request.max_new_tokens, room=most)
         return _Ready(
             path=path,
             body=body,
@@ -329,7 +353,23 @@ class RemoteSession:
             text_tokens=plan.text_tokens,
             visual_tokens=plan.visual_tokens,
             keeper=keeper,
+            grammar=grammar,
         )
+
+    def _asked(self, form: Form) -> dict[str, Any]:
+        """What is sent for a form."""
+        return constraint(form, cast("Kind", self._served.kind))
+
+    def _grammar(self, form: Form, prompt: Prompt, *, max_new_tokens: int, room: int) -> Grammar:
+        """What an answer is checked by."""
+        if prompt.starts_thinking or not prompt.mode_is_set:
+            raise UsageError(
+                "a server keeps to a form from the first token on, and would have to think in it",
+                remedy="give think='off', or open the bundle with Session.open",
+            )
+        grammar = self._grammars.compile(form)
+        check_room(grammar, max_new_tokens=max_new_tokens, room=room)
+        return grammar
 
     def _body(
         self,
@@ -374,7 +414,13 @@ class RemoteSession:
         return {"auto": "", "on": self._tokenizer.think_text, "off": self._tokenizer.nothink_text}[think]
 
     def _result(
-        self, request: Request, ready: _Ready, transcript: Transcript, finish: FinishReason, watch: Stopwatch
+        self,
+        request: Request,
+        ready: _Ready,
+        transcript: Transcript,
+        finish: FinishReason,
+        watch: Stopwatch,
+        ending: Ending,
     ) -> Result:
         timings = watch.timings(load_ns=self._load_ns)
         if timings.first_token is not None:
@@ -384,8 +430,9 @@ class RemoteSession:
                 tokens=transcript.count,
                 decode_ms=timings.decode,
             )
+        answer = transcript.text("answer")
         return Result(
-            answer=transcript.text("answer"),
+            answer=answer,
             thinking=transcript.text("thinking"),
             finish_reason=finish,
             token_ids=transcript.token_ids,
@@ -398,6 +445,8 @@ class RemoteSession:
             timings_ms=timings,
             backend=self._served.kind,
             precision=self._bundle.manifest.precision.name,
+            value=request.form.value(answer) if request.form is not None and ending.said else None,
+            made_up=ending.made_up,
             budget=request.budget,
             outcome=ready.keeper.outcome(stopped=finish == "deadline", first_token_ms=timings.first_token),
         )

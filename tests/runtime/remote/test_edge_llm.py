@@ -14,8 +14,9 @@ from edge_runtime import NativeModule
 from phiedge.bundle import Bundle, FileEntry
 from phiedge.engines.engine_record import EngineRecord
 from phiedge.engines.engine_writer import EngineWriter
-from phiedge.errors import BundleError, SessionError, ToolError
+from phiedge.errors import BundleError, SessionError, ToolError, UsageError
 from phiedge.runtime.budget import Budget
+from phiedge.runtime.forms.form import ChoiceForm
 from phiedge.runtime.remote import edge_llm
 from phiedge.runtime.remote.edge_llm import EdgeLlmSession, load_native
 from phiedge.runtime.tokens import Tokenizer
@@ -126,6 +127,13 @@ def test_a_failure_of_its_own_is_told(bundle: Bundle, module: NativeModule, fail
     with EdgeLlmSession.open(bundle) as session:
         with pytest.raises(SessionError, match="out of memory" if failure == "raises" else "ended the answer: ERROR"):
             session.generate(QUESTION, think="off")
+
+
+def test_a_form_is_refused(bundle: Bundle, module: NativeModule) -> None:
+    with EdgeLlmSession.open(bundle) as session:
+        with pytest.raises(UsageError, match="takes no form of an answer"):
+            session.generate(QUESTION, think="off", form=ChoiceForm(["yes", "no"]))
+    assert module.requests == []
 
 
 def test_engines_that_were_not_built_are_missed(bundle: Bundle, module: NativeModule, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from phiedge.errors import (
 )
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.chat_template import ChatTemplate
-from phiedge.runtime.forms.form import ChoiceForm
+from phiedge.runtime.forms.form import ChoiceForm, Form, JsonForm, PatternForm
 from phiedge.runtime.prompt import PromptBuilder
 from phiedge.runtime.remote import session as remote
 from phiedge.runtime.remote.session import RemoteSession
@@ -254,10 +254,90 @@ def test_a_refusal_is_told(bundle: Bundle, status: int, error: str, kind: type[E
             session.generate(QUESTION)
 
 
-def test_a_form_is_refused(bundle: Bundle) -> None:
+ITEM = JsonForm(
+    {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "count": {"type": "integer"}},
+        "required": ["label", "count"],
+        "additionalProperties": False,
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "vllm", "tensorrt_llm", "said", "value"),
+    [
+        (
+            ITEM,
+            {"structured_outputs": {"json": ITEM.schema}},
+            {"response_format": {"type": "json", "schema": ITEM.schema}},
+            '{"label":"PAY",\n "count": 3}',
+            {"label": "PAY", "count": 3},
+        ),
+        (
+            ChoiceForm(["yes.", "no"]),
+            {"structured_outputs": {"choice": ["yes.", "no"]}},
+            {"response_format": {"type": "regex", "regex": "yes\\.|no"}},
+            "no",
+            "no",
+        ),
+        (
+            PatternForm("[0-9]{2}"),
+            {"structured_outputs": {"regex": "[0-9]{2}"}},
+            {"response_format": {"type": "regex", "regex": "[0-9]{2}"}},
+            "75",
+            "75",
+        ),
+    ],
+    ids=["schema", "choice", "pattern"],
+)
+def test_a_form_goes_to_the_server_and_its_answer_is_checked(
+    bundle: Bundle, tokenizer: Tokenizer, form: Form, vllm: object, tensorrt_llm: object, said: str, value: object
+) -> None:
+    for owner, keys in (("vllm", vllm), ("tensorrt_llm", tensorrt_llm)):
+        script = answered(tokenizer, bundle, said, owner=owner)
+        with serving(script) as server, RemoteSession.connect(server.url, bundle) as session:
+            result = session.generate(QUESTION, think="off", form=form)
+        assert (result.answer, result.value, result.made_up) == (said, value, "")
+        ((_, body),) = script.asked
+        assert body.items() >= keys.items()
+
+
+def test_a_form_that_the_server_ignored_is_an_error(bundle: Bundle, tokenizer: Tokenizer) -> None:
+    for owner, remedy in (("vllm", "0.11"), ("tensorrt_llm", "guided_decoding_backend")):
+        script = answered(tokenizer, bundle, "It is red.", owner=owner)
+        with serving(script) as server, RemoteSession.connect(server.url, bundle) as session:
+            with pytest.raises(SessionError, match="did not keep to the choice: it answered 'It is red.'") as caught:
+                session.generate(QUESTION, think="off", form=ChoiceForm(["red", "green"]))
+        assert remedy in caught.value.remedy
+
+
+def test_an_answer_that_was_cut_is_completed(bundle: Bundle, tokenizer: Tokenizer) -> None:
+    script = Script(steps=[tokens(tokenizer.encode('{"label": "PA')), finished("length"), DONE])
+    with serving(script) as server, RemoteSession.connect(server.url, bundle) as session:
+        events = list(session.stream(QUESTION, think="off", form=ITEM))
+    result = events[-1].result
+    assert (result.value, result.made_up) == ({"label": "PA", "count": 0}, '", "count": 0')
+    assert "".join(event.text for event in events) == result.answer
+
+
+def test_an_answer_that_the_deadline_cut_before_it_began_has_its_form_and_no_value(
+    bundle: Bundle, tokenizer: Tokenizer
+) -> None:
+    hold = threading.Event()
+    script = Script(steps=[tokens(tokenizer.encode('{"')), hold, finished("stop"), DONE])
+    with serving(script) as server, RemoteSession.connect(server.url, bundle) as session:
+        result = session.generate(QUESTION, think="off", form=ITEM, budget=Budget(deadline_ms=400))
+    assert (result.finish_reason, result.value) == ("deadline", None)
+    assert result.answer == result.made_up == '{"label": "", "count": 0}'
+
+
+def test_a_form_after_a_thinking_is_refused(bundle: Bundle) -> None:
     with serving(Script()) as server, RemoteSession.connect(server.url, bundle) as session:
-        with pytest.raises(UsageError, match="needs an engine in this process"):
-            session.generate(QUESTION, form=ChoiceForm(["yes", "no"]))
+        for think in ("auto", "on"):
+            with pytest.raises(UsageError, match="think in it"):
+                session.generate(QUESTION, think=think, form=ITEM)
+    assert server.script.asked == []
 
 
 def test_the_command_line_asks_a_server(
