@@ -126,6 +126,15 @@ class SessionError(PhiEdgeError):
     """A session that is not in the state which the call needs."""
 
 
+def out_of_memory(what: str, told: str = "") -> SessionError:
+    """The error of a machine that has no memory left for `what`; `told` is what the allocator said."""
+    return SessionError(
+        f"there is no memory left for {what}" + (f": {told}" if told else ""),
+        remedy="end what else takes memory, or ask for less: smaller pictures (max_visual_tokens), a shorter prompt; "
+        "the session can be used again",
+    )
+
+
 class SessionBusyError(SessionError):
     """A second request while the session answers another one."""
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from phiedge.bundle import Bundle
 from phiedge.engines.interface import RunStoppedError
-from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError
+from phiedge.errors import SessionBusyError, SessionClosedError, SessionError, UsageError, out_of_memory
 from phiedge.runtime.answering import Answering
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.control import Control
@@ -314,6 +314,9 @@ class Session:
                 precision=self._bundle.manifest.precision.name,
             )
             yield from answering.events()
+        except MemoryError as error:
+            model.forget()  # rows that were announced and never computed
+            raise out_of_memory("the request", str(error)) from error
         finally:
             self._end()
 
@@ -335,6 +338,9 @@ class Session:
             return logits
         except RunStoppedError:
             raise SessionError("the request was cancelled before its logits were there") from None
+        except MemoryError as error:
+            model.forget()
+            raise out_of_memory("the request", str(error)) from error
         finally:
             self._end()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from phiedge.bundle import Bundle
-from phiedge.errors import SessionBusyError
+from phiedge.errors import SessionBusyError, SessionError
 from phiedge.runtime.budget import Budget
 from phiedge.runtime.session import Session
 
@@ -73,9 +73,42 @@ def test_no_memory_for_a_picture_is_an_error_and_the_session_goes_on(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(type(session._model), "read_pictures", _no_memory)
-        with pytest.raises(MemoryError):
+        with pytest.raises(SessionError, match="no memory left for the request"):
             session.generate(**QUESTION, budget=GENEROUS)
     assert session.generate(**QUESTION, budget=GENEROUS).finish_reason in ("length", "stop")
+
+
+@pytest.mark.parametrize("part", ["run_chunk", "step"])
+def test_no_memory_in_the_middle_leaves_nothing_that_is_taken_for_known(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    with Session.open(tiny_bundle, max_context=256, reuse=True, chunk_tokens=4) as session:
+        expected = session.generate(**QUESTION)
+        with monkeypatch.context() as patched:
+            patched.setattr(type(session._model), part, _no_memory)
+            with pytest.raises(SessionError, match="no memory left"):
+                session.generate(**QUESTION | {"prompt": "hello, hello"})
+            with pytest.raises(SessionError, match="no memory left"):
+                session.forced_logits("hello, hello", [5])
+        again = session.generate(**QUESTION | {"prompt": "hello, hello"})
+        assert again.tokens.reused == 0
+        assert session.generate(**QUESTION).token_ids == expected.token_ids
+
+
+def test_memory_that_runs_out_for_real_is_told_and_the_session_goes_on(tiny_bundle: Bundle) -> None:
+    """In a process whose address space ends just above what an open session has."""
+    program = Path(__file__).parents[1] / "support" / "short_of_memory.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(tiny_bundle.path)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=True,
+    )
+    first, *others, afterwards = done.stdout.splitlines()
+    assert first.startswith("there is no memory left for"), done.stdout
+    assert all(told.startswith(("there is no memory left for", "answered")) for told in others), done.stdout
+    assert afterwards == "the same answer as before"
 
 
 def _no_memory(*_: object, **__: object) -> None:

@@ -19,7 +19,7 @@ from phiedge.engines.interface import RunStoppedError
 from phiedge.engines.onnxruntime.library import FATAL_ONLY, ORT_ERRORS, first_line, ort
 from phiedge.engines.onnxruntime.provider import CPU, Provider, cpu
 from phiedge.engines.threads import check_threads
-from phiedge.errors import BundleError, SessionError
+from phiedge.errors import BundleError, SessionError, out_of_memory
 
 Shape: TypeAlias = tuple[int | None, ...]  # None: a length that differs from call to call
 
@@ -58,6 +58,8 @@ class GraphRun:
         except ORT_ERRORS as error:
             if options.terminate:
                 raise RunStoppedError from error
+            if _is_lack_of_memory(error):
+                raise out_of_memory(self._path.name, str(error).splitlines()[-1]) from error
             raise SessionError(f"{self._path.name} failed: {first_line(error)}", remedy=self._remedy) from error
 
     def binding(self) -> ort.IOBinding:
@@ -127,6 +129,13 @@ def _cannot_open(path: Path, provider: Provider, reason: str) -> BundleError | S
         )
     return SessionError(
         f"ONNX Runtime {ort.__version__} cannot open {path} on {provider.name}: {reason}", remedy=_remedy(provider)
+    )
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Its arenas and allocators have no error type of their own; these are words of theirs."""
+    return any(
+        word in str(error) for word in ("AllocateRaw", "Failed to allocate memory", "bad_alloc", "out of memory")
     )
 
 
