@@ -156,9 +156,9 @@ class Keeper(Free):
     def has_time(self, steps: int, context: int) -> bool:
         if steps <= 0 or self._due_ns == _NEVER:
             return True
-        # Each is allowed by itself, the last one as well; what a slow one takes more is in it, and counted once.
-        last_ns, first = self._pace.step_ns(context + steps), context + 1
-        before_ns = self._pace.steps_ns(steps, first) - self._pace.steps_ns(1, first)
+        # What they take usually, and the last as long as it must have to be begun. A form asks: more caution would cut
+        # answers that had the time, and where it was too little, their end is written down.
+        last_ns, before_ns = self._pace.step_ns(context + steps), self._pace.usual_ns(steps - 1, context + 1)
         return self._clock_ns() + before_ns + last_ns + self._wrap_up_ns <= self._due_ns
 
     def settle(self, token: int, *, thinking: bool, thought: int, context: int) -> int:

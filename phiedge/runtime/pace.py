@@ -45,6 +45,10 @@ class ProfiledPace:
         run_ns = self._run_excess_now * (count if count > RUN_TOKENS else RUN_TOKENS) * each_ns
         return count * each_ns + min(run_ns, count * self._excess * (each_ns + self._scale_ns))
 
+    def usual_ns(self, count: int, context: int) -> float:
+        """What `count` tokens take usually, the first over `context` positions."""
+        return count * (self._fixed_ns + self._each_ns * (context + 0.5 * (count - 1))) * self._stretch
+
     def observe(self, spent_ns: int, context: int) -> None:
         """One token took so long."""
         ratio = spent_ns / (self._fixed_ns + self._each_ns * context)
@@ -70,6 +74,10 @@ class ObservedPace:
         """As of `ProfiledPace`: one as slow as lately, and the others with a margin that grows as their sum spreads."""
         others = count - 1
         return self._slow_ns + others * self._usual_ns + _MARGIN * math.sqrt(others) * self._spread_ns
+
+    def usual_ns(self, count: int, context: int) -> float:
+        """As of `ProfiledPace`."""
+        return count * self._usual_ns
 
     def observe(self, spent_ns: int, context: int) -> None:
         """One token took so long. A slow one is remembered for a while, a fast one soon."""
