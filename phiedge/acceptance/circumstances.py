@@ -3,6 +3,8 @@
 from html import escape
 from typing import Any
 
+from phiedge.runtime.profile.identity import UNKNOWN
+
 _GROUPS = (
     "the subject",
     "what deadlines were promised by",
@@ -62,12 +64,14 @@ def _profiles(record: dict[str, Any]) -> dict[str, object]:
         named = "" if number == 1 else f", {number}"
         told[f"profile{named}"] = used["file"]
         told[f"its sha256{named}"] = used["sha256"]
-        told[f"measured with{named}"] = ", ".join(
-            [identity["backend"], *(f"{key} {value}" for key, value in identity["settings"].items())]
-        )
-        told[f"measured on{named}"] = ", ".join(f"{key} {value}" for key, value in identity["machine"].items())
-        told[f"versions{named}"] = ", ".join(f"{key} {value}" for key, value in identity["versions"].items())
+        told[f"measured with{named}"] = f"{identity['backend']}, {_listed(identity['settings'])}"
+        told[f"measured on{named}"] = _listed(identity["machine"])
+        told[f"versions{named}"] = _listed(identity["versions"])
     return told
+
+
+def _listed(known: dict[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in known.items() if value != UNKNOWN)
 
 
 def _wishes(record: dict[str, Any]) -> dict[str, object]:
@@ -91,7 +95,10 @@ def _machine(record: dict[str, Any]) -> dict[str, object]:
         "Linux for Tegra": jetson.get("l4t"),
         "power mode": record["environment"]["power_mode"],
         "cards": cards,
-        **{key.replace("_", " "): _amount(key, value) for key, value in record["machine"].items()},
+        **{
+            key.removesuffix("_bytes").replace("_", " "): _amount(key, value)
+            for key, value in record["machine"].items()
+        },
     }
 
 

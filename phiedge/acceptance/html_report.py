@@ -13,7 +13,7 @@ _LEGEND = {
     "PASS": "All budgets are shown to be kept.",
     "FAIL": "One budget at least is shown not to be kept.",
     "INCONCLUSIVE": "Neither is shown yet.",
-    "INVALID": "The machine was not as the specification asks, so that nothing is shown.",
+    "INVALID": "The machine was not as the specification asks, or did not stay as it was: nothing is shown.",
 }
 # What sensors told: the column, its name, its unit, and by what it is divided.
 _SENSORS = (

@@ -146,7 +146,12 @@ def test_the_page_tells_forms_wishes_and_the_profile_that_deadlines_rest_on(make
     locked = {"wish": "lock_memory", "status": "refused", "detail": "the limit is 8 MiB"}
     bound = {"wish": "cores", "status": "done", "detail": "on 2, 3"}
     record["realtime"] = [[locked, bound], [locked | {"status": "done", "detail": "4 MiB"}, bound]]
-    identity = {"backend": "ort", "machine": {"processor": "A57"}, "settings": {"threads": "4"}, "versions": {}}
+    identity = {
+        "backend": "ort",
+        "machine": {"processor": "A57", "board": "unknown"},
+        "settings": {"threads": "4"},
+        "versions": {},
+    }
     record["bundle"]["profiles_used"] = [{"file": "profiles/ort/a.json", "sha256": "ab" * 32, "identity": identity}]
     page = html_report(record)
     asked = len(record["samples"]["<tick> & co"])
