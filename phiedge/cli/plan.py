@@ -22,7 +22,6 @@ from phiedge.devices.planning.time import Request
 from phiedge.errors import DeviceError, UsageError
 
 if TYPE_CHECKING:
-    from phiedge.devices.planning.time import Speeds
     from phiedge.runtime.profile.foreseeing import Foreseen
 
 app = verb_app()
@@ -141,7 +140,9 @@ def plan(
     if kv_cache not in (None, *_CACHES):
         raise UsageError(f"there is no cache {kv_cache!r}", remedy=f"--kv-cache {' or '.join(_CACHES)}")
     task = plan_task(opened, images, prompt_tokens, answer_tokens, max_context, deadline_ms)
-    planner = Planner(task, opened, precision or "auto", cache=_CACHES[kv_cache or "float"])
+    planner = Planner(
+        task, opened, precision or "auto", cache=_CACHES[kv_cache or "float"], any_picture=plot is not None
+    )
     foreseen = [] if opened is None else _foreseen(opened, task, images, device)
     plans = [planner.plan(device)] if device is not None else planner.plan_all()
     if destination is not None:
@@ -154,15 +155,31 @@ def plan(
 
 
 class Planner:
-    """Makes plans of one task, each device at the precision that was asked for."""
+    """Makes plans of one task, each device at the precision that was asked for.
 
-    def __init__(self, task: Task, opened: Bundle | None, precision: str, *, cache: str | None = None) -> None:
+    With `any_picture` this machine is measured for pictures of every size, as a drawing needs it.
+    """
+
+    def __init__(
+        self, task: Task, opened: Bundle | None, precision: str, *, cache: str | None = None, any_picture: bool = False
+    ) -> None:
         self.task, self._opened, self._precision, self._cache = task, opened, precision, cache
+        self._any_picture = any_picture
 
     def plan(self, device: Device) -> Plan:
         storage = self.storage(device)
         if device.sm is None:
-            speeds, available_bytes = _measured(storage)
+            from phiedge.cli.plan_here import measured
+
+            record = self._record(device, self._precision)
+            request = self.task.request
+            speeds, available_bytes = measured(
+                storage,
+                record,
+                self.task,
+                positions=self.task.max_context if self._any_picture else request.positions,
+                patches=self.task.facts.max_num_patches if self._any_picture else max(request.patches, default=0),
+            )
             return make_plan(device, storage, self.task, speeds=speeds, available_bytes=available_bytes)
         return make_plan(device, storage, self.task)
 
@@ -185,13 +202,15 @@ class Planner:
 
     def storage(self, device: Device, precision: str | None = None) -> Storage:
         """How the model would be stored for `device`."""
-        if self._opened is not None:
-            record = self._opened.manifest.precision
-        else:
-            record = _with_cache(_precision(precision or self._precision, device), self._cache, device)
+        record = self._record(device, precision or self._precision)
         wide = device.sm is None or record.decoder == "float32"
         facts = None if self._opened is None else self._opened.manifest.facts
         return storage_of(record, activations="float32" if wide else "float16", facts=facts)
+
+    def _record(self, device: Device, precision: str) -> Precision:
+        if self._opened is not None:
+            return self._opened.manifest.precision
+        return _with_cache(_precision(precision, device), self._cache, device)
 
     def others(self, device: Device) -> list[Storage]:
         """The precisions that another plan for the device could have."""
@@ -268,25 +287,6 @@ def plan_task(
 
 def _sizes(images: list[str] | None) -> list[str]:
     return [] if images == ["none"] else images or [DEFAULT_IMAGE]
-
-
-def _measured(storage: Storage) -> "tuple[Speeds, int | None]":
-    """What this machine does, measured now, and the memory that is left on it."""
-    from phiedge.cli.probe_table import measure_processor
-    from phiedge.devices.memory_limits import available_memory
-    from phiedge.devices.planning.speeds import processor_speeds
-
-    rates = measure_processor()
-    limit = available_memory()
-    if rates is None:
-        raise DeviceError("this machine could not be measured", remedy="plan for a device of the catalogue")
-    speeds = processor_speeds(
-        read_gbps=rates.read_gbps.best,
-        float_gflops=rates.float_gflops.best,
-        int8_gops=None if rates.int8_gops is None else rates.int8_gops.best,
-        quantised=storage.decoder_bits < 16,
-    )
-    return speeds, None if limit is None else limit.bytes
 
 
 def _foreseen(opened: Bundle, task: Task, images: list[str] | None, device: Device | None) -> "list[Foreseen]":

@@ -44,8 +44,8 @@ def show_plan(plan: Plan, advice: Sequence[Change], measured: Measured | None = 
     print()
     show_table(None, ("time", "limit", "planned", "expected"), _time_rows(plan), right="limit planned expected")
     print()
-    for part, efficiency in _efficiencies(plan).items():
-        print(f"{part}: {_told(efficiency)}")
+    for line in _evidence(plan):
+        print(line)
     _print_answer(plan, measured)
     if advice:
         print("what would do:")
@@ -95,6 +95,7 @@ def plan_as_dict(plan: Plan, advice: Sequence[Change], measured: Measured | None
         },
         "time": {name: asdict(span) for name, span in _spans(plan).items()},
         "efficiency": {name: _as_dict(efficiency) for name, efficiency in _efficiencies(plan).items()},
+        "sampled": None if plan.speeds.sampled is None else asdict(plan.speeds.sampled),
         "deadline_ms": task.deadline_ms,
         "verdict": verdict if measured is None else measured.verdict,
         "feasible": feasible if measured is None else memory.fits and measured.verdict != "refused",
@@ -115,6 +116,19 @@ def _spans(plan: Plan) -> Mapping[str, Span]:
         "answer": time.answer,
         "total": time.total,
     }
+
+
+def _evidence(plan: Plan) -> list[str]:
+    """What the times rest on, in a line for each part."""
+    sampled = plan.speeds.sampled
+    told = [f"{part}: {_told(efficiency)}" for part, efficiency in _efficiencies(plan).items()]
+    if sampled is None:
+        return told
+    first = (
+        f"times were sampled on this machine: {sampled.layers} of {plan.task.facts.num_layers} layers of this shape "
+        f"ran here; up to {sampled.error:.0%} more or less is expected"
+    )
+    return [first, *(line for line in told if line.startswith("pictures:") and not sampled.picture_ms)]
 
 
 def _efficiencies(plan: Plan) -> Mapping[str, Efficiency]:

@@ -8,6 +8,8 @@ import pytest
 from phiedge.bundle import Bundle
 from phiedge.cli import main
 from phiedge.devices import catalogue
+from phiedge.devices.memory_limits import MemoryLimit
+from phiedge.devices.planning.sampled import SampledTimes
 from phiedge.engines.machine_rates import MachineRates, MeasuredRate
 from published import PUBLISHED_CONFIG
 
@@ -61,17 +63,61 @@ def test_a_bundle_is_planned_as_it_is(tiny_bundle: Bundle, capsys: pytest.Captur
     assert told["time"]["vision"]["planned_ms"] == 0
 
 
-def test_this_machine_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+SAMPLED = SampledTimes(
+    token_ms=((64, 200.0), (1600, 240.0)),
+    chunk_ms=((256, 10_000.0),),
+    past_ms=((0, 0.0),),
+    picture_ms=((256, 500.0), (1024, 3000.0)),
+    layers=2,
+    error=0.25,
+)
+
+
+@pytest.fixture
+def rates(monkeypatch: pytest.MonkeyPatch) -> None:
     def rate(value: float) -> MeasuredRate:
         return MeasuredRate(best=value, median=value, rounds=1)
 
-    rates = MachineRates(
+    found = MachineRates(
         threads=2, float_type="float32", read_gbps=rate(68), float_gflops=rate(440), int8_gops=rate(1700)
     )
-    monkeypatch.setattr("phiedge.cli.probe_table.measure_processor", lambda: rates)
+    monkeypatch.setattr("phiedge.cli.probe_table.measure_processor", lambda: found)
+
+
+def test_this_machine_is_measured_and_sampled(
+    rates: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Sample:
+        def __init__(self, facts: object, precision: object, *, positions: int, patches: int, threads: int) -> None:
+            asked.append((positions, patches))
+
+        def times(self, progress: object) -> SampledTimes:
+            return SAMPLED
+
+    monkeypatch.setattr("phiedge.engines.onnxruntime.sample.sampling.ModelSample", Sample)
     assert main(["plan", "-t", "cpu", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert asked == [(1024 + 512 + 64, 1024)]
     assert told["time"]["token"]["limit_ms"] == pytest.approx(1000 * (7.77 + 0.64) / 68, rel=0.05)
+    assert told["time"]["vision"]["planned_ms"] == 3000
+    assert told["time"]["prefill"]["planned_ms"] == 60_000
+    assert told["sampled"]["layers"] == 2
+    assert main(["plan", "-t", "cpu"]) == 0
+    assert "2 of 40 layers of this shape ran here; up to 25% more or less is expected" in capsys.readouterr().out
+
+
+def test_a_machine_with_little_memory_is_planned_by_its_limits(
+    rates: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit = MemoryLimit(bytes=10**9, by="the machine")
+    monkeypatch.setattr("phiedge.cli.plan_here.available_memory", lambda: limit)
+    assert main(["plan", "-t", "cpu", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["sampled"] is None
+    assert "a sample of the model takes" in shown.err
+    assert "1.0 GB are free" in shown.err
 
 
 def test_the_plan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from phiedge.devices.planning.efficiency import arithmetic_efficiency, decode_efficiency, of_shares
 from phiedge.devices.planning.published import machine_of
+from phiedge.devices.planning.sampled import SampledTimes
 from phiedge.devices.planning.storage import Storage
 from phiedge.devices.planning.time import Speeds
 from phiedge.devices.roofline import Rates
@@ -31,8 +32,18 @@ def speeds_of(device: Device, storage: Storage) -> Speeds:
     )
 
 
-def processor_speeds(*, read_gbps: float, float_gflops: float, int8_gops: float | None, quantised: bool) -> Speeds:
-    """What a processor of these measured rates reaches with ONNX Runtime."""
+def processor_speeds(
+    *,
+    read_gbps: float,
+    float_gflops: float,
+    int8_gops: float | None,
+    quantised: bool,
+    sampled: SampledTimes | None = None,
+) -> Speeds:
+    """What a processor of these measured rates reaches with ONNX Runtime, and the times that were sampled on it.
+
+    Without those it is planned by the shares that were reached on the one processor that was measured.
+    """
     products = max(int8_gops, float_gflops) if quantised and int8_gops is not None else float_gflops
     where = "ONNX Runtime on a processor of two cores"
     return Speeds(
@@ -42,6 +53,7 @@ def processor_speeds(*, read_gbps: float, float_gflops: float, int8_gops: float 
         cache=of_shares(where, _CACHE),
         prompts=of_shares(where, _PROMPTS),
         pictures=of_shares(where, _PICTURES),
+        sampled=sampled,
     )
 
 

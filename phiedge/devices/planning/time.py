@@ -2,7 +2,8 @@
 
 Each time is a span: the limit, which nothing can beat; what is planned; and the least and the most that the evidence
 lets one expect. Pictures are computed one by one, the prompt in chunks, the answer token by token with a context that
-grows. What the host does between them is left out: it is below a millisecond for a token.
+grows. What the host does between them is left out: it is below a millisecond for a token. Where times were sampled
+on the very machine (`sampled.py`), they are planned with, and the roofline stands beside them.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from phiedge.bundle import ModelFacts
 from phiedge.devices.planning.efficiency import Efficiency
+from phiedge.devices.planning.sampled import SampledTimes
 from phiedge.devices.planning.storage import Sizes
 from phiedge.devices.roofline import Rates, limit
 from phiedge.devices.work import Work, chunked_prefill_work, decode_work, vision_work
@@ -49,7 +51,8 @@ NOTHING = Span(limit_ms=0.0, least_ms=0.0, planned_ms=0.0, most_ms=0.0)
 class Speeds:
     """What a device can do at best, and how much of it is reached.
 
-    Of the bandwidth by weights (`decoding`) and by the cache, of the arithmetic by prompts and by pictures.
+    Of the bandwidth by weights (`decoding`) and by the cache, of the arithmetic by prompts and by pictures. Times that
+    were `sampled` on the machine go before all of it.
     """
 
     decoder: Rates
@@ -58,6 +61,7 @@ class Speeds:
     cache: Efficiency
     prompts: Efficiency
     pictures: Efficiency
+    sampled: SampledTimes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +120,15 @@ def plan_time(facts: ModelFacts, sizes: Sizes, speeds: Speeds, request: Request)
 
 
 def _vision(facts: ModelFacts, sizes: Sizes, speeds: Speeds, patches: Sequence[int]) -> Span:
-    works = [vision_work(facts, patches=count, weights_bytes=sizes.vision_bytes) for count in patches]
-    return _span(works, speeds, speeds.vision, speeds.pictures, weights_bytes=sizes.vision_bytes)
+    sampled = speeds.sampled
+    spans = []
+    for count in patches:
+        work = vision_work(facts, patches=count, weights_bytes=sizes.vision_bytes)
+        span = _span_of_one(work, speeds, speeds.vision, speeds.pictures, sizes.vision_bytes)
+        if sampled is not None and sampled.picture_ms:
+            span = _as_sampled(span, sampled, sampled.picture(count))
+        spans.append(span)
+    return sum(spans, start=NOTHING)
 
 
 def _prefill(facts: ModelFacts, sizes: Sizes, speeds: Speeds, tokens: int) -> Span:
@@ -128,24 +139,38 @@ def _prefill(facts: ModelFacts, sizes: Sizes, speeds: Speeds, tokens: int) -> Sp
         weights_bytes=sizes.decoder_bytes,
         position_bytes=sizes.position_bytes,
     )
-    return _span(works, speeds, speeds.decoder, speeds.prompts, weights_bytes=sizes.decoder_bytes)
+    spans = []
+    for past, work in zip(range(0, tokens, CHUNK_TOKENS), works, strict=True):
+        span = _span_of_one(work, speeds, speeds.decoder, speeds.prompts, sizes.decoder_bytes)
+        if speeds.sampled is not None:
+            count = min(CHUNK_TOKENS, tokens - past)
+            span = _as_sampled(span, speeds.sampled, speeds.sampled.chunk(count, past=past))
+        spans.append(span)
+    return sum(spans, start=NOTHING)
 
 
 def _token(facts: ModelFacts, sizes: Sizes, speeds: Speeds, *, context: int) -> Span:
     work = decode_work(facts, context=context, weights_bytes=sizes.decoder_bytes, position_bytes=sizes.position_bytes)
-    return _span([work], speeds, speeds.decoder, speeds.prompts, weights_bytes=sizes.decoder_bytes)
+    span = _span_of_one(work, speeds, speeds.decoder, speeds.prompts, sizes.decoder_bytes)
+    return span if speeds.sampled is None else _as_sampled(span, speeds.sampled, speeds.sampled.token(context))
 
 
-def _span(works: Sequence[Work], speeds: Speeds, rates: Rates, arithmetic: Efficiency, *, weights_bytes: int) -> Span:
-    """Runs one after the other, each of which reads `weights_bytes` and the cache.
-
-    Memory is read at the efficiency of decoding, arithmetic done at its own; whichever takes longer counts.
-    """
-    spans = [_span_of_one(work, speeds, rates, arithmetic, weights_bytes) for work in works]
-    return sum(spans, start=NOTHING)
+def _as_sampled(span: Span, sampled: SampledTimes, planned_ms: float) -> Span:
+    """The time that was sampled. A limit is none for a model that is read from caches; it is never above the least."""
+    least_ms = planned_ms * (1 - sampled.error)
+    return Span(
+        limit_ms=min(span.limit_ms, least_ms),
+        least_ms=least_ms,
+        planned_ms=planned_ms,
+        most_ms=planned_ms * (1 + sampled.error),
+    )
 
 
 def _span_of_one(work: Work, speeds: Speeds, rates: Rates, arithmetic: Efficiency, weights_bytes: int) -> Span:
+    """One run, which reads `weights_bytes` and the cache.
+
+    Memory is read at the efficiency of decoding, arithmetic done at its own; whichever takes longer counts.
+    """
     weights, cache = speeds.decoding, speeds.cache
     in_cache = 1 - weights_bytes / work.read_bytes
 
