@@ -185,6 +185,8 @@ def run(
         gc.freeze()  # all that was loaded stays: looking through it in the middle of the request would take 30 ms
         advance(1)
     with session:
+        if form is not None:
+            session.compile(form)  # part of opening: its first time builds tables, which is not the request's to pay
         events = session.stream(
             prompt,
             image or [],

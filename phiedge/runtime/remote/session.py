@@ -194,6 +194,11 @@ class RemoteSession:
         )
         return self._events(request)
 
+    def compile(self, form: Form) -> int:
+        """As `Session.compile`: what an answer is checked by, before the first request pays for it."""
+        self._asked(form)
+        return self._grammars.compile(form).least_tokens
+
     def cancel(self) -> None:
         """End the request that is running, if any, from another thread; it gives a result with what there is so far."""
         with self._guard:

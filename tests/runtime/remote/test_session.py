@@ -303,6 +303,13 @@ def test_a_form_goes_to_the_server_and_its_answer_is_checked(
         assert body.items() >= keys.items()
 
 
+def test_a_form_is_compiled_before_the_first_request(bundle: Bundle) -> None:
+    with serving(Script()) as server, RemoteSession.connect(server.url, bundle) as session:
+        assert session.compile(ChoiceForm(["yes", "no"])) >= 1
+        assert session.compile(ITEM) > 5
+    assert server.script.asked == []
+
+
 def test_a_form_that_the_server_ignored_is_an_error(bundle: Bundle, tokenizer: Tokenizer) -> None:
     for owner, remedy in (("vllm", "0.11"), ("tensorrt_llm", "guided_decoding_backend")):
         script = answered(tokenizer, bundle, "It is red.", owner=owner)
