@@ -31,7 +31,8 @@ from phiedge.engines.onnxruntime.vision import OrtVision
 from phiedge.exporters.graphs import write_graphs
 from phiedge.exporters.precision import INT4
 from phiedge.exporters.random_weights import RandomWeights, open_random_weights
-from phiedge.exporters.vision import VisionAttention, VisionEncoder, checkpoint_name
+from phiedge.exporters.tensors import vision_tensor
+from phiedge.exporters.vision import VisionAttention, VisionEncoder
 from tests.support.published import PUBLISHED_CONFIG
 
 PATCHES = (1024, 3600)
@@ -40,7 +41,7 @@ PATCHES = (1024, 3600)
 def load(source: RandomWeights) -> VisionEncoder:
     """The encoder as a torch module in float32."""
     encoder = VisionEncoder(source.config).eval()
-    parameters = {checkpoint_name(name): value for name, value in encoder.named_parameters()}
+    parameters = {vision_tensor(name): value for name, value in encoder.named_parameters()}
     for block in source.blocks(set(parameters), block_bytes=1 << 26):
         bits = torch.from_numpy(np.array(block.load()).view(np.int16)).view(torch.bfloat16)
         with torch.no_grad():

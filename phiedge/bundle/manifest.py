@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 CACHE_TYPES = ("int8", "float8")
+VISION_EIGHT_BITS = ("int8", "float8")  # what linears of the vision graph may be in place of floats
 
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
 Fact: TypeAlias = str | int | float | bool | None
@@ -66,6 +67,7 @@ class Precision:
     """How each part is stored; `group_size` counts the weights along K that share a scale.
 
     `codes` says how integers are: "offset" from 0 up, or "signed", in two's complement; None where there are none.
+    `vision` and `projector` may be "int8" or "float8": so are their linears then, and what goes into them.
     `cache` is what keys and values are kept as between tokens; None: in the type that the graphs compute in. `wider`
     has the decoder's linears that are stored otherwise than `decoder` says, by the checkpoint's name.
     """
@@ -84,6 +86,8 @@ class Precision:
 
     def __post_init__(self) -> None:
         _require(self.group_size is None or self.group_size >= 1, f"group_size must be positive, not {self.group_size}")
+        for part in (self.vision, self.projector):
+            _require(part in (*ITEM_BYTES, *VISION_EIGHT_BITS), f"a vision graph of {part} does not exist")
         _require(
             self.cache is None or self.cache in CACHE_TYPES,
             f"a cache of {self.cache} does not exist; there are {', '.join(CACHE_TYPES)}",

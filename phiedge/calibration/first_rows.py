@@ -9,8 +9,8 @@ from torch import Tensor
 from phiedge.calibration.decoder_layer import TensorReader, read_tensor
 from phiedge.calibration.row_file import RowFile
 from phiedge.calibration.samples import VISUAL, Sample
-from phiedge.exporters.tensors import EMBEDDING_TABLE
-from phiedge.exporters.vision import VisionEncoder, checkpoint_name
+from phiedge.exporters.tensors import EMBEDDING_TABLE, vision_tensor
+from phiedge.exporters.vision import VisionEncoder
 from phiedge.progress import Progress
 
 
@@ -46,6 +46,6 @@ def _first_rows(source: TensorReader, encoder: VisionEncoder | None, sample: Sam
 def _encoder(source: TensorReader) -> VisionEncoder:
     with torch.device("meta"):
         encoder = VisionEncoder(source.config)
-    weights = {name: read_tensor(source, checkpoint_name(name)) for name, _ in encoder.named_parameters()}
+    weights = {name: read_tensor(source, vision_tensor(name)) for name, _ in encoder.named_parameters()}
     encoder.load_state_dict(weights, assign=True)
     return encoder.eval()

@@ -95,6 +95,14 @@ def export(
             help="What keys and values are kept as: float (as the graphs compute), or int8, a quarter of float32.",
         ),
     ] = "float",
+    vision_precision: Annotated[
+        str,
+        typer.Option(
+            "--vision-precision",
+            metavar="NAME",
+            help="What vision encoder and projector multiply in: float (as --precision says), int8, or fp8.",
+        ),
+    ] = "float",
     max_context: Annotated[
         int | None,
         typer.Option(
@@ -158,6 +166,7 @@ def export(
         method=method,
         weight_scales=weight_scales,
         kv_cache=kv_cache,
+        vision_precision=vision_precision,
         linears_mb=linears_mb,
         max_context=max_context,
         overwrite=overwrite,
@@ -214,6 +223,7 @@ def _summary(bundle: "Bundle", report: dict[str, Any]) -> dict[str, object]:
         "precision": manifest.precision.name,
         "group_size": manifest.precision.group_size,
         "kv_cache": manifest.precision.cache,
+        "vision": manifest.precision.vision,
         "max_context": manifest.max_context,
         "files": len(manifest.files),
         "bytes": sum(entry.bytes for entry in manifest.files.values()),

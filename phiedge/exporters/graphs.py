@@ -32,9 +32,8 @@ from phiedge.exporters.quantised import QuantisedTensor, Quantiser
 from phiedge.exporters.rotary import rotary_tables
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tables import embeddings, positions
-from phiedge.exporters.tensors import EMBEDDING_TABLE, POSITION_TABLE
+from phiedge.exporters.tensors import EMBEDDING_TABLE, POSITION_TABLE, vision_tensor
 from phiedge.exporters.trace import OPSET, trace_decoder, trace_vision
-from phiedge.exporters.vision import checkpoint_name
 from phiedge.exporters.weight_stream import write_weights
 from phiedge.exporters.weights import DataFile, Fill
 from phiedge.progress import Progress, silent
@@ -48,13 +47,21 @@ class DecoderPasses(Protocol):
     ) -> None: ...
 
 
+class VisionPasses(Protocol):
+    """What a dialect does to a vision graph. `input_scales` are for linears in 8 bits, by the tensors of weights."""
+
+    def __call__(
+        self, draft: GraphDraft, plan: PrecisionPlan, *, input_scales: Mapping[str, float] | None = None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DialectPasses:
     """A dialect: its opset, its form of a plan (other types, the same weights), and what it does to the graphs."""
 
     opset: int
     plan: Callable[[PrecisionPlan], PrecisionPlan]
-    vision: Callable[[GraphDraft, PrecisionPlan], None]
+    vision: VisionPasses
     decoder: DecoderPasses
 
 
@@ -111,13 +118,15 @@ def write_graphs(
     quantiser: Quantiser,
     cache_scales: CacheScales | None = None,
     activation_scales: Mapping[str, float] | None = None,
+    vision_scales: Mapping[str, float] | None = None,
     continuation: Continuation | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
 ) -> GraphFacts:
     """Write both graphs of every dialect, their weights and the host's two tables; same input, same bytes.
 
-    `activation_scales` are what the inputs of float8 linears are divided by, by the names of their weights;
+    `activation_scales` are what the inputs of float8 linears are divided by, by the names of their weights, and
+    `vision_scales` those of linears of the vision graph in 8 bits;
     `cache_scales` those of a precision with a cache in 8 bits. `require_space` is called with the bytes that weights
     and tables take before any is written, and may refuse them.
     Raises `UsageError` for a dialect or context that does not exist, `ExportError` where the model does not fit the
@@ -126,7 +135,8 @@ def write_graphs(
     config = source.config
     _check_request(config, dialects, max_context)
     _check_cache(config, precision, dialects, cache_scales)
-    graphs = _draft(config, precision, dialects, max_context, cache_scales, activation_scales, progress)
+    scales = _Scales(cache=cache_scales, decoder=activation_scales, vision=vision_scales)
+    graphs = _draft(config, precision, dialects, max_context, scales, progress)
     used = [name for name, spec in config.tensors().items() if spec.used]
     for dialect in dialects:
         consumed = [name for graph in _names(dialect) for name in graphs[graph].sources()]
@@ -161,13 +171,21 @@ def write_graphs(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scales:
+    """The numbers that calibration found for what flows through the graphs."""
+
+    cache: CacheScales | None
+    decoder: Mapping[str, float] | None
+    vision: Mapping[str, float] | None
+
+
 def _draft(
     config: ModelConfig,
     precision: PrecisionPlan,
     dialects: Sequence[str],
     max_context: int,
-    cache_scales: CacheScales | None,
-    activation_scales: Mapping[str, float] | None,
+    scales: _Scales,
     progress: Progress,
 ) -> dict[str, GraphDraft]:
     """The graphs of all dialects by the names of their files. Dialects that compute in the same types share a trace."""
@@ -181,11 +199,11 @@ def _draft(
             if types not in traced:
                 traced[types] = draft_vision(config, plan), draft_decoder(config, plan, max_context=max_context)
             vision, decoder = (draft.copy() for draft in traced[types])
-            passes.vision(vision, plan)
+            passes.vision(vision, plan, input_scales=scales.vision)
             advance(1)
-            passes.decoder(decoder, plan, activation_scales=activation_scales)
-            if cache_scales is not None:
-                use_int8_cache(decoder, cache_scales)
+            passes.decoder(decoder, plan, activation_scales=scales.decoder)
+            if scales.cache is not None:
+                use_int8_cache(decoder, scales.cache)
             advance(1)
             graphs |= dict(zip(_names(dialect), (vision, decoder), strict=True))
     return graphs
@@ -210,7 +228,7 @@ def _describe(dialect: str, precision: PrecisionPlan, max_context: int) -> Diale
 def draft_vision(config: ModelConfig, precision: PrecisionPlan) -> GraphDraft:
     """Trace the vision graph in the plan's types and connect its weights to the checkpoint."""
     traced = trace_vision(config, precision.activations, norms=precision.norms)
-    return draft_graph(traced, checkpoint_name=checkpoint_name, computed={})
+    return draft_graph(traced, checkpoint_name=vision_tensor, computed={})
 
 
 def draft_decoder(config: ModelConfig, precision: PrecisionPlan, *, max_context: int) -> GraphDraft:

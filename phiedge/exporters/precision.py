@@ -14,6 +14,9 @@ That is what the `ort` dialect computes in. TensorRT computes everything that is
 (`for_tensorrt`), from the same stored weights: a bundle has every weight once, whatever number of dialects. So the
 head of a GPU's bundle is int4, as TensorRT has no product that reads weights of 8 bits as they are stored.
 
+The linears of vision encoder and projector may be in 8 bits instead (`vision_linears`), with every one of these: they
+are a choice of their own (docs/decisions/0411-why-is-the-vision-encoder-not-in-8-bits.md).
+
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).
 
@@ -37,6 +40,7 @@ FloatType: TypeAlias = Literal["float32", "float16"]
 # How integers are stored: with an offset, from 0 up, as ONNX Runtime wants them, or in two's complement, as TensorRT.
 Codes: TypeAlias = Literal["offset", "signed"]
 CacheType: TypeAlias = Literal["int8"]  # of keys and values, in the `ort` dialect
+VisionLinears: TypeAlias = Literal["int8", "float8"]  # what linears of the vision graph are stored and multiplied in
 GROUP_SIZES = (128, 64, 32)
 JETSON_SM = (87, 110)  # their engine is TensorRT; their graphs for ONNX Runtime run where the bundle is tried, on a CPU
 FP8_SM = (89, 90, 100, 110, 120, 121)  # compute capabilities with FP8 matrix units; Orin is 87
@@ -48,6 +52,7 @@ class PrecisionPlan:
 
     `wider` are linears of the decoder, by the checkpoint's name, that get more bits than the others: 8 where ONNX
     Runtime alone reads them, and float16 where TensorRT does, too, as that has no product with weights of 8 bits.
+    `vision_linears` are those of the encoder's layers and of the projector; `vision` is what the rest of them is.
     """
 
     name: str
@@ -61,6 +66,7 @@ class PrecisionPlan:
     codes: Codes | None
     cache: CacheType | None = None  # None: as activations
     wider: tuple[str, ...] = ()
+    vision_linears: VisionLinears | None = None  # None: as vision and projector
 
     def __post_init__(self) -> None:
         if self.group_size is not None and self.group_size not in GROUP_SIZES:
@@ -102,8 +108,8 @@ class PrecisionPlan:
         """The manifest's entry; `embed_tokens` is the checkpoint's type of the embedding table."""
         return Precision(
             name=self.name,
-            vision=self.vision,
-            projector=self.projector,
+            vision=self.vision_linears or self.vision,
+            projector=self.vision_linears or self.projector,
             decoder=self.decoder,
             lm_head=self.lm_head,
             embed_tokens=embed_tokens,

@@ -18,6 +18,13 @@ EMBEDDING_TABLE = "model.embed_tokens.weight"
 CHANNELS = 3
 
 
+def vision_tensor(parameter: str) -> str:
+    """The checkpoint tensor that fills `parameter` of the vision graph."""
+    if parameter.startswith("tower."):
+        return TOWER_PREFIX + parameter.removeprefix("tower.")
+    return "model." + parameter
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
     """What the architecture expects of one tensor: its shape (rows first), and whether inference uses it."""

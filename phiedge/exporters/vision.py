@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.tensors import CHANNELS, TOWER_PREFIX
+from phiedge.exporters.tensors import CHANNELS
 
 
 class VisionAttention(nn.Module):
@@ -126,10 +126,3 @@ class VisionEncoder(nn.Module):
         features = self.tower(patches, pos_embed).to(pos_embed.dtype)
         rows: Tensor = self.mm_projector(features)
         return rows
-
-
-def checkpoint_name(parameter: str) -> str:
-    """The checkpoint tensor that fills `parameter` of `VisionEncoder`."""
-    if parameter.startswith("tower."):
-        return TOWER_PREFIX + parameter.removeprefix("tower.")
-    return "model." + parameter

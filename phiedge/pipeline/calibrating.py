@@ -70,15 +70,16 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
                 f"--method {method} needs data to go by", remedy="--calibration builtin or FILE.jsonl, or no method"
             )
         return
-    if not is_calibrated(plan) and plan.cache is None:
+    if not is_calibrated(plan) and plan.cache is None and plan.vision_linears is None:
         raise UsageError(
             f"--precision {plan.name} has nothing to calibrate",
-            remedy="leave --calibration out, or say --precision int4 or fp8, or --kv-cache int8",
+            remedy="leave --calibration out, or say --precision int4 or fp8, or --kv-cache int8, or --vision-precision "
+            "int8 or fp8",
         )
     if not is_calibrated(plan) and method != "auto":
         raise UsageError(
             f"--method {method} chooses small integers, and --precision {plan.name} has none",
-            remedy="leave --method out: scales of a cache have no methods",
+            remedy="leave --method out: it is for --precision int4 and fp8",
         )
     if calibration != BUILTIN and not Path(calibration).is_file():
         raise UsageError(

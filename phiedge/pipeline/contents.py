@@ -32,7 +32,7 @@ def dialects_for(device: Device, plan: PrecisionPlan) -> tuple[str, ...]:
     """
     if device.sm is None or plan.activations == plan.decoder == "float32" or plan.cache is not None:
         return ("ort",)
-    if plan.decoder == "float8":
+    if "float8" in (plan.decoder, plan.vision_linears):
         return ("ort", "tensorrt")
     return ("ort", "tensorrt", "tensorrt-10.3") if device.kind == "jetson" else ("ort", "tensorrt")
 
@@ -47,6 +47,7 @@ def write_contents(
     quantiser: Quantiser | None = None,
     cache_scales: CacheScales | None = None,
     activation_scales: Mapping[str, float] | None = None,
+    vision_scales: Mapping[str, float] | None = None,
     notice: Callable[[str], None] | None = None,
     require_space: Callable[[int], None] | None = None,
     progress: Progress = silent,
@@ -65,6 +66,7 @@ def write_contents(
         quantiser=quantiser or RoundToNearest(),
         cache_scales=cache_scales,
         activation_scales=activation_scales,
+        vision_scales=vision_scales,
         continuation=Continuation(versions=_versions(), notice=notice) if notice is not None else None,
         require_space=require_space,
         progress=progress,

@@ -11,12 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from phiedge.bundle import Bundle, BundleWriter
+from phiedge.calibration.int4 import RoundToNearest
 from phiedge.devices import Device, find
 from phiedge.devices.planning.fit import require_fit
 from phiedge.errors import BundleError, CheckpointError, ExportError, PromptError, SessionError, UsageError
 from phiedge.exporters.checkpoint import TEMPLATE_FILE, TOKENIZER_FILE, open_checkpoint
 from phiedge.exporters.config import ModelConfig
-from phiedge.exporters.precision import PrecisionPlan, choose_precision
+from phiedge.exporters.precision import PrecisionChoice, PrecisionPlan, choose_precision
+from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
 from phiedge.pipeline.cache_calibrating import (
@@ -47,6 +49,14 @@ from phiedge.pipeline.golden_questions import golden_questions
 from phiedge.pipeline.mixing import Mixed, check_budget
 from phiedge.pipeline.repacking import check_also, check_held, write_also
 from phiedge.pipeline.report import QUANTIZATION_FILE, begin_report, compare, is_tried, open_trial, write_report
+from phiedge.pipeline.vision_calibrating import (
+    CalibratedVision,
+    calibrate_vision_for_export,
+    check_vision_precision,
+    remove_vision,
+    vision_directory,
+    with_vision,
+)
 from phiedge.progress import Progress, silent
 from phiedge.runtime.chat_template import ChatTemplate
 from phiedge.runtime.goldens import GOLDENS_FILE, Golden, record, save
@@ -67,6 +77,7 @@ def export(
     method: str = "auto",
     weight_scales: str = ROW,
     kv_cache: str = FLOAT,
+    vision_precision: str = FLOAT,
     linears_mb: float | None = None,
     max_context: int | None = None,
     overwrite: bool = False,
@@ -83,12 +94,14 @@ def export(
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
     `weight_scales` is what has a scale at fp8: each "row" of a weight, or the whole "tensor", which more engines read.
     `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
-    (`cache_calibrating.py`). With `linears_mb`, the decoder's linears that need it most get more bits, until all take
-    so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same input gives the same
-    bytes. With `random_seed` the weights are made up, and `model` is a directory that needs no more than a config.json.
-    `also` names checkpoint formats for other engines (`repacking.py`), each written beside the bundle. `notice` is told
-    what a person should know that is not about the bundle: that an unfinished one had to be thrown away.
-    `calibration_took_s` is told the seconds that this call calibrated, where it did: they are not in the bundle.
+    (`cache_calibrating.py`); `vision_precision` is what the vision graph's linears are: "float", as the precision has
+    them, "int8" or "fp8" (`vision_calibrating.py`). With `linears_mb`, the decoder's linears that need it most get more
+    bits, until all take so many megabytes (`mixing.py`). An existing bundle is replaced only with `overwrite`. The same
+    input gives the same bytes. With `random_seed` the weights are made up, and `model` is a directory that needs no
+    more than a config.json. `also` names checkpoint formats for other engines (`repacking.py`), each written beside the
+    bundle. `notice` is told what a person should know that is not about the bundle: that an unfinished one had to be
+    thrown away. `calibration_took_s` is told the seconds that this call calibrated, where it did: they are not in the
+    bundle.
 
     Raises `UsageError` (`UnknownDeviceError`), `DeviceError` where the device cannot hold the model, `CheckpointError`,
     `ExportError`, `BundleError`.
@@ -98,14 +111,19 @@ def export(
     check_units(device, precision)
     cache = check_kv_cache(kv_cache, device)
     asked = with_cache(choose_precision(precision, sm=device.sm_number), cache)
+    vision = check_vision_precision(vision_precision, device, asked.plan)
+    asked = with_vision(asked, vision)
     each = check_weight_scales(weight_scales, asked.plan)
     check_calibration(calibration, method, asked.plan)
     check_budget(linears_mb, calibrated=calibration != NONE, plan=asked.plan, also=also)
     check_also(also, output, overwrite=overwrite)
 
+    def chosen(config: ModelConfig) -> PrecisionChoice:
+        choice = choose_precision(precision, sm=device.sm_number, widths=config.linear_widths)
+        return with_vision(with_cache(choice, cache), vision)
+
     def fits(config: ModelConfig) -> None:
-        choice = with_cache(choose_precision(precision, sm=device.sm_number, widths=config.linear_widths), cache)
-        _require_fit(config, device, choice.plan, max_context)
+        _require_fit(config, device, chosen(config).plan, max_context)
 
     # The writer first: a name that is taken is refused before anything is fetched.
     with (
@@ -114,7 +132,7 @@ def export(
     ):
         source.check()
         _check_prompts(source)
-        choice = with_cache(choose_precision(precision, sm=device.sm_number, widths=source.config.linear_widths), cache)
+        choice = chosen(source.config)
         check_held(also, choice.plan, output)
         max_context = _context(source.config, max_context)
         fits(source.config)
@@ -137,7 +155,8 @@ def export(
                 choice = replace(choice, plan=mixed.plan)
                 _require_fit(source.config, device, choice.plan, max_context)
         cached = _cache_scales(source, choice.plan, calibrated, calibration, output, max_context, progress)
-        if calibrated is not None or cached is not None:
+        seeing = _calibrated_vision(source, choice.plan, calibration, output, max_context, progress)
+        if calibrated is not None or cached is not None or seeing is not None:
             calibration_took_s((time.perf_counter_ns() - begun_ns) / 1e9)
         written = write_contents(
             source if calibrated is None else calibrated.source(choice.plan),
@@ -145,9 +164,10 @@ def export(
             dialects=dialects_for(device, choice.plan),
             max_context=max_context,
             directory=writer.path,
-            quantiser=None if calibrated is None else calibrated.quantiser(),
+            quantiser=_quantiser(calibrated, seeing),
             cache_scales=None if cached is None or choice.plan.cache is None else cached.graph_scales(),
             activation_scales=None if calibrated is None else calibrated.activation_scales(),
+            vision_scales=None if seeing is None else seeing.input_scales(),
             notice=notice if writer.resumable else None,
             require_space=writer.require_space,
             progress=progress,
@@ -155,7 +175,7 @@ def export(
         writer.know(written.entries)
         manifest = describe(source, choice.plan, written, device, progress)
         report = begin_report(source, choice, written)
-        for part in (calibrated, mixed):
+        for part in (calibrated, mixed, seeing):
             if part is not None:
                 part.add_to(report)
         if cached is not None:
@@ -171,6 +191,7 @@ def export(
     if calibrated is not None:
         calibrated.remove()
     remove_scales(output)
+    remove_vision(output)
     write_also(bundle, also, overwrite=overwrite, progress=progress)
     return bundle
 
@@ -197,6 +218,33 @@ def _cache_scales(
         max_context=max_context,
         progress=progress,
     )
+
+
+def _calibrated_vision(
+    source: CalibrationSource,
+    plan: PrecisionPlan,
+    calibration: str,
+    output: Path,
+    max_context: int,
+    progress: Progress,
+) -> CalibratedVision | None:
+    """The codes and scales of a vision graph in 8 bits, where the plan has one."""
+    if plan.vision_linears is None:
+        return None
+    return calibrate_vision_for_export(
+        source,
+        plan.vision_linears,
+        None if calibration in (NONE, BUILTIN) else calibration,
+        vision_directory(output),
+        max_context=max_context,
+        progress=progress,
+    )
+
+
+def _quantiser(calibrated: Calibrated | None, seeing: CalibratedVision | None) -> Quantiser | None:
+    """What chooses codes; None where all that has any is rounded to nearest."""
+    of_decoder = None if calibrated is None else calibrated.quantiser()
+    return of_decoder if seeing is None else seeing.quantiser(of_decoder or RoundToNearest())
 
 
 def _open(model: str, random_seed: int | None, fits: Callable[[ModelConfig], None]) -> CalibrationSource:

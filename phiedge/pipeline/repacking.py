@@ -32,7 +32,8 @@ def check_also(kinds: Sequence[str], output: Path, *, overwrite: bool) -> None:
 def check_held(kinds: Sequence[str], plan: PrecisionPlan, output: Path) -> None:
     """Refuse formats that do not hold what `plan` makes, before weights are read. Raises `FormatError`."""
     for kind in kinds:
-        check_holds(kind, decoder=plan.decoder, group_size=plan.group_size, where=str(output))
+        vision = plan.vision_linears or plan.vision
+        check_holds(kind, decoder=plan.decoder, group_size=plan.group_size, vision=vision, where=str(output))
 
 
 def write_also(bundle: Bundle, kinds: Sequence[str], *, overwrite: bool, progress: Progress = silent) -> list[Path]:
@@ -67,7 +68,13 @@ def repack(
     destination = output or beside(Path(path), kind)
     check_destination(destination, overwrite=overwrite)
     precision = bundle.manifest.precision
-    check_holds(kind, decoder=precision.decoder, group_size=precision.group_size, where=str(bundle.path))
+    check_holds(
+        kind,
+        decoder=precision.decoder,
+        group_size=precision.group_size,
+        vision=precision.vision,
+        where=str(bundle.path),
+    )
     if precision.wider:
         raise FormatError(
             f"{bundle.path} has {len(precision.wider)} linears with more than 4 bits, {kind} has 4 bits for all",

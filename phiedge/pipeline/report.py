@@ -57,6 +57,7 @@ def begin_report(source: ModelSource, choice: PrecisionChoice, written: GraphFac
         "tensors": quantisation_rows(written.quantised),
         "calibration": None,
         "kv_cache": None,
+        "vision": None,
         "end_to_end": None,
         "accuracy": None,
     }

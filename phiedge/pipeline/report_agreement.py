@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phiedge.bundle import Bundle, Problem
+from phiedge.bundle import Bundle, Precision, Problem
 from phiedge.bundle.graph_file import Weight, read_graph
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
+from phiedge.exporters.tensors import vision_tensor
 from phiedge.pipeline.inspection.quantisation import read_quantisation
 from phiedge.progress import Progress, silent
 
@@ -65,13 +67,21 @@ def _stored_tensors(bundle: Bundle) -> dict[str, _Stored]:
     """By the checkpoint's name; dialects share the bytes, so that the first that has a tensor speaks for all."""
     found: dict[str, _Stored] = {}
     for dialect in bundle.manifest.dialects.values():
-        weights = {weight.name: weight for weight in read_graph(bundle.file(dialect.decoder)).weights}
-        for name, codes in weights.items():
-            match = _CODES.fullmatch(name)
-            scales = weights.get(match["tensor"] + _SCALES) if match else None
-            if match and scales is not None and codes.file is not None:
-                found.setdefault(match["tensor"], _Stored(bits=_BITS[match["stored"]], codes=codes, scales=scales))
+        for name, stored in _stored_in(bundle.file(dialect.vision)):
+            found.setdefault(vision_tensor(name), stored)
+        for name, stored in _stored_in(bundle.file(dialect.decoder)):
+            found.setdefault(name, stored)
     return found
+
+
+def _stored_in(graph: Path) -> Iterator[tuple[str, _Stored]]:
+    """The quantised tensors of a graph, by its own names."""
+    weights = {weight.name: weight for weight in read_graph(graph).weights}
+    for name, codes in weights.items():
+        match = _CODES.fullmatch(name)
+        scales = weights.get(match["tensor"] + _SCALES) if match else None
+        if match and scales is not None and codes.file is not None:
+            yield match["tensor"], _Stored(bits=_BITS[match["stored"]], codes=codes, scales=scales)
 
 
 def _about_precision(bundle: Bundle, report: Mapping[str, Any]) -> Iterator[str]:
@@ -79,9 +89,14 @@ def _about_precision(bundle: Bundle, report: Mapping[str, Any]) -> Iterator[str]
     for key, said, wanted in (
         ("precision", report.get("precision"), manifest.name),
         ("group_size", report.get("group_size"), manifest.group_size),
+        ("vision", (report.get("vision") or {}).get("stored_as"), _vision(manifest)),
     ):
         if said != wanted:
             yield f"{key} is {said} in the report, {wanted} in the manifest"
+
+
+def _vision(precision: Precision) -> str | None:
+    return precision.vision if precision.vision in VISION_EIGHT_BITS else None
 
 
 def _about_tensor(directory: Path, row: Mapping[str, Any], stored: _Stored) -> Iterator[str]:

@@ -4,14 +4,14 @@ import pytest
 from phiedge.errors import ExportError
 from phiedge.exporters.checkpoint import Checkpoint
 from phiedge.exporters.dialects.ort import to_ort_decoder, to_ort_vision
-from phiedge.exporters.dialects.ort.contract import DECODER, VISION
+from phiedge.exporters.dialects.ort.contract import DECODER, VISION, VISION_ROUNDED
 from phiedge.exporters.dialects.ort.cuda_kernels import CUDA_KERNELS, check_cuda
 from phiedge.exporters.graphs import draft_decoder, draft_vision
 from phiedge.exporters.precision import FP16, FP32, choose_precision
 
 
 def test_every_operator_of_the_dialect_has_its_types_stated() -> None:
-    assert set(CUDA_KERNELS) == VISION | DECODER
+    assert set(CUDA_KERNELS) == VISION | VISION_ROUNDED | DECODER
 
 
 @pytest.mark.parametrize("plan", [FP16, choose_precision("int4", sm=89, group_size=64).plan], ids=["fp16", "int4"])

@@ -116,7 +116,7 @@ def test_plain_attention_becomes_multi_head_attention_and_any_other_is_left_alon
     fused = drafted.graph[0]
     assert fused.attributes["num_heads"].as_int() == 4
     with pytest.raises(ExportError, match="the by_hand graph has a Attention"):
-        check_vision(drafted)
+        check_vision(drafted, FP32)
 
 
 def test_an_addition_before_a_norm_is_fused_and_its_sum_still_feeds_the_residual() -> None:
@@ -212,7 +212,7 @@ def test_weights_are_stored_as_float16_and_computed_in_float32() -> None:
     gemm = node("Gemm", [x, weight, bias], ("n", 4), "fc", attributes={"transB": 1})
     drafted = draft([x], gemm.outputs, [gemm], [weight, bias])
     store_as_float16(drafted)
-    check_vision(drafted)
+    check_vision(drafted, FP32)
     assert census(drafted) == {"Cast": 2, "Gemm": 1}
     stored = {name: initializer.dtype for name, initializer in drafted.graph.initializers.items()}
     assert stored == {"fc.weight.float16": ir.DataType.FLOAT16, "fc.bias.float16": ir.DataType.FLOAT16}

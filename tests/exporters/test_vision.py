@@ -4,14 +4,14 @@ import torch
 from torch.nn import functional
 
 from phiedge.exporters.checkpoint import Checkpoint
-from phiedge.exporters.tensors import POSITION_TABLE
-from phiedge.exporters.vision import VisionEncoder, checkpoint_name
+from phiedge.exporters.tensors import POSITION_TABLE, vision_tensor
+from phiedge.exporters.vision import VisionEncoder
 
 
 @pytest.fixture(scope="module")
 def encoder(oracle_checkpoint: Checkpoint) -> VisionEncoder:
     module = VisionEncoder(oracle_checkpoint.config)
-    weights = {name: torch.tensor(oracle_checkpoint.float32(checkpoint_name(name))) for name in module.state_dict()}
+    weights = {name: torch.tensor(oracle_checkpoint.float32(vision_tensor(name))) for name in module.state_dict()}
     module.load_state_dict(weights)
     return module.requires_grad_(False)
 
@@ -33,7 +33,7 @@ def test_its_parameters_are_the_vision_tensors_that_the_architecture_uses(encode
         for name, spec in oracle_checkpoint.config.tensors().items()
         if spec.used and ("vision_tower" in name or "mm_projector" in name) and name != POSITION_TABLE
     }
-    assert {checkpoint_name(name): tuple(value.shape) for name, value in encoder.state_dict().items()} == expected
+    assert {vision_tensor(name): tuple(value.shape) for name, value in encoder.state_dict().items()} == expected
 
 
 def test_the_last_block_of_the_checkpoint_is_not_built(encoder, oracle_checkpoint) -> None:

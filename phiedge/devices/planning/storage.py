@@ -95,7 +95,7 @@ def storage_of(precision: Precision, *, activations: str, facts: ModelFacts | No
         arithmetic="fp32" if activations == "float32" else _ARITHMETIC.get(precision.decoder, "fp16"),
         decoder_bits=bits(precision.decoder) + _wider_bits(precision, facts, bits),
         head_bits=bits(precision.lm_head),
-        vision_bits=bits(precision.vision),
+        vision_bits=_bits(precision.vision),  # in 8 bits a scale for a whole row, which is below a hundredth
         embedding_bits=bits(precision.embed_tokens),
         cache_bits=scale_bits if precision.cache is None else _bits(precision.cache),
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from phiedge.bundle import Bundle, FileEntry
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
 from phiedge.engines.edge_llm.device_files import device_commands
 from phiedge.engines.edge_llm.tool import Exporter
 from phiedge.engines.edge_llm.versions import GROUP_SIZE
@@ -43,6 +44,11 @@ def check_buildable(bundle: Bundle) -> None:
             f"{bundle.path} keeps keys and values in {manifest.precision.cache}; Edge-LLM on Orin keeps float16, "
             "and its logits would be held to another model's",
             remedy="export without an option for the cache",
+        )
+    if manifest.precision.vision in VISION_EIGHT_BITS:
+        raise BundleError(
+            f"{bundle.path} has its vision encoder in {manifest.precision.vision}; Edge-LLM on Orin gets it in float16",
+            remedy="export with --vision-precision float",
         )
     for dialect in (DIALECT, OUR_DIALECT):
         if dialect not in manifest.dialects:

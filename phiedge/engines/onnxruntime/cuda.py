@@ -8,6 +8,7 @@ import os
 import numpy as np
 
 from phiedge.bundle import Bundle, ModelFacts
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
 from phiedge.engines.engine_record import BuiltEngine
 from phiedge.engines.interface import Engines
 from phiedge.engines.onnxruntime.cache_scales import check_cache_scales
@@ -50,7 +51,11 @@ def open_engines(
     check_machine()
     facts, thread = bundle.manifest.facts, DeviceThread()
     vision = OrtVision(
-        bundle.file(dialect.vision), facts, threads=threads, provider=cuda(captures=False), thread=thread
+        bundle.file(dialect.vision),
+        facts,
+        threads=threads,
+        provider=cuda(captures=False, folds=bundle.manifest.precision.vision in VISION_EIGHT_BITS),
+        thread=thread,
     )
     decoder = DeviceDecoder(
         bundle.file(dialect.decoder),

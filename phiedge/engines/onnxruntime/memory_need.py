@@ -16,6 +16,7 @@ from phiedge.engines.engine_record import BuiltEngine
 _CODE_BYTES, _SCALE_BYTES = 0.5, 4
 _ALIGNED = 1.02  # packed blocks are rounded up
 _ITEM_BYTES = {"float32": 4, "float16": 2}
+_STORED_BYTES = {**_ITEM_BYTES, "int8": 1, "float8": 1}
 _CACHE_BYTES = 1  # of a number in a cache of 8 bits
 _MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
 
@@ -23,7 +24,7 @@ _MOST_AT_HAND = 0.03  # of the weights: what a chunk and a picture compute in
 def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine | None, *, capacity: int) -> None:
     """Refuse a bundle that does not fit into what this process may take. Raises `DeviceError` with the numbers."""
     manifest = bundle.manifest
-    widened = _ITEM_BYTES[dialect.activations] / _ITEM_BYTES[manifest.precision.vision]
+    widened = _widened(manifest.precision.vision, dialect.activations)
     decoder_bytes, vision_bytes = (_data_bytes(bundle, graph) for graph in (dialect.decoder, dialect.vision))
     own_bytes = int(_packed(manifest.precision) * decoder_bytes + widened * vision_bytes)
     mapped_bytes = decoder_bytes + vision_bytes + manifest.embed_tokens.size_bytes
@@ -44,6 +45,13 @@ def require_memory_to_open(bundle: Bundle, dialect: Dialect, engine: BuiltEngine
         mapped_bytes=resident_bytes + mapped_bytes,
         remedy=f"{smaller}{packed}or a machine with more memory",
     )
+
+
+def _widened(vision: str, activations: str) -> float:
+    """What the vision graph's weights take, over what they take in the file."""
+    if vision == "int8" and activations == "float32":
+        return _ALIGNED  # multiplied as they are
+    return _ITEM_BYTES[activations] / _STORED_BYTES[vision]
 
 
 def _packed(precision: Precision) -> float:

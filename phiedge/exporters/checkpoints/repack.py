@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from phiedge.bundle import MANIFEST_NAME, Bundle, hash_file
-from phiedge.errors import UsageError, nearest
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
+from phiedge.errors import FormatError, UsageError, nearest
 from phiedge.exporters.checkpoints import awq, compressed, modelopt, trtllm_legacy
 from phiedge.exporters.checkpoints.directory import CheckpointDirectory
 from phiedge.exporters.checkpoints.readers import EDGE_LLM, TENSORRT_LLM, TRTLLM_BUILD, VLLM, check_readable
@@ -78,7 +79,7 @@ def _legacy(bundle: Bundle) -> Contents:
 class Format:
     """A format: who reads it, with which sizes of groups of int4, whether also in FP8, and what is made.
 
-    With `placeholder` they need a token for pictures.
+    With `placeholder` they need a token for pictures; with `vision` the encoder is in it.
     """
 
     readers: tuple[str, ...]
@@ -86,6 +87,7 @@ class Format:
     float8: bool
     placeholder: bool
     contents: Callable[[Bundle], Contents]
+    vision: bool = False
 
 
 FORMATS = {
@@ -94,7 +96,12 @@ FORMATS = {
         readers=(TENSORRT_LLM, EDGE_LLM), groups=modelopt.GROUPS, float8=True, placeholder=True, contents=_modelopt
     ),
     "compressed-tensors": Format(
-        readers=(VLLM,), groups=compressed.GROUPS, float8=True, placeholder=False, contents=_compressed
+        readers=(VLLM,),
+        groups=compressed.GROUPS,
+        float8=True,
+        placeholder=False,
+        vision=True,
+        contents=_compressed,
     ),
     "trtllm-legacy": Format(
         readers=(TRTLLM_BUILD,), groups=trtllm_legacy.GROUPS, float8=False, placeholder=True, contents=_legacy
@@ -109,9 +116,14 @@ def check_format(kind: str) -> None:
         raise UsageError(f"there is no checkpoint format {kind!r}", remedy=f"use {' or '.join(close)}")
 
 
-def check_holds(kind: str, *, decoder: str, group_size: int | None, where: str) -> None:
-    """See that the format `kind` holds such a decoder, before it is made. Raises `FormatError`, `UsageError`."""
+def check_holds(kind: str, *, decoder: str, group_size: int | None, vision: str, where: str) -> None:
+    """See that the format `kind` holds such a model, before it is made. Raises `FormatError`, `UsageError`."""
     check_format(kind)
+    if FORMATS[kind].vision and vision in VISION_EIGHT_BITS:
+        raise FormatError(
+            f"{kind} holds vision in floats, {where} has it in {vision}",
+            remedy="use --vision-precision float for a bundle that other engines shall get this from",
+        )
     if decoder == "float8" and FORMATS[kind].float8:
         return
     check_int4(decoder, group_size, kind, groups=FORMATS[kind].groups, where=where)

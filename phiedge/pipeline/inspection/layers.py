@@ -11,9 +11,16 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from phiedge.bundle.graph_file import GraphFile, GraphNode, Weight
+from phiedge.exporters.tensors import vision_tensor
 from phiedge.pipeline.inspection.graphs import DialectGraphs
 
-_PRODUCTS = {"MatMul", "Gemm", "MatMulNBits"}
+# By operator, the operands that weights of its matrix come in as.
+_PRODUCTS = {
+    "MatMul": slice(1, 2),
+    "Gemm": slice(1, 2),
+    "MatMulNBits": slice(1, None),
+    "MatMulIntegerToFloat": slice(1, 4, 2),
+}
 _STORAGE = re.compile(r"\.(int\d+|float\d+|scales)$")
 
 
@@ -63,7 +70,12 @@ def find_layers(dialects: Sequence[DialectGraphs], errors: Mapping[str, Quantisa
         for read in dialects:
             for layer in _layers(read.graphs[part], part):
                 found[layer] = (*found.get(layer, ()), read.name)
-    return tuple(_told(layer, names, errors.get(f"{layer.name}.weight")) for layer, names in found.items())
+    return tuple(_told(layer, names, _error(layer, errors)) for layer, names in found.items())
+
+
+def _error(layer: Layer, errors: Mapping[str, QuantisationError]) -> QuantisationError | None:
+    name = f"{layer.name}.weight"
+    return errors.get(name if layer.part in ("decoder", "lm_head") else vision_tensor(name))
 
 
 def _told(layer: Layer, dialects: tuple[str, ...], error: QuantisationError | None) -> Layer:
@@ -89,7 +101,7 @@ def _layers(graph: GraphFile, part: str) -> Iterator[Layer]:
         if all(value in made for value in operands):
             made |= dict.fromkeys(node.outputs, _join([made[value] for value in operands], node))
         elif node.op_type in _PRODUCTS and operands[0] not in made:
-            matrix = operands[1:] if node.op_type == "MatMulNBits" else operands[1:2]
+            matrix = operands[_PRODUCTS[node.op_type]]
             origin = _join([made[value] for value in matrix if value in made], node)
             if any(weight.file is not None for weight in origin.weights):
                 yield _layer(node, origin, part)

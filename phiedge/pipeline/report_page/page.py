@@ -8,6 +8,7 @@ from phiedge.pipeline.report_page.cache import keys_and_values
 from phiedge.pipeline.report_page.figures import anything, bar, megabytes, number, percent, table
 from phiedge.pipeline.report_page.layers import along_layers, divergence, errors, outliers
 from phiedge.pipeline.report_page.style import STYLE
+from phiedge.pipeline.report_page.vision import vision
 
 Report: TypeAlias = dict[str, Any]
 _KNOWN = (
@@ -19,6 +20,7 @@ _KNOWN = (
     "tensors",
     "calibration",
     "kv_cache",
+    "vision",
     "sensitivity",
     "mixed",
     "end_to_end",
@@ -54,6 +56,7 @@ def report_page(report: Report, *, model: str, target: str) -> str:
         alternatives(report),
         outliers(calibration),
         keys_and_values(report),
+        vision(report),
         _data(calibration),
         *(_other(key, report[key]) for key in report if key not in _KNOWN and report[key]),
         *(_other(key, part) for key, part in calibration.items() if key not in _KNOWN_OF_CALIBRATION and part),

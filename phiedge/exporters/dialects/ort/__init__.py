@@ -4,6 +4,7 @@
     norms.py         RMSNormalization -> (Skip)SimplifiedLayerNormalization
     linears.py       MatMul(Transpose(W)) -> MatMulNBits; float16 storage for what is computed in float32
     float8.py        MatMul(Transpose(W)) of inputs and weights that are rounded to 8-bit floats
+    vision_linears.py  Gemm of inputs and weights in 8 bits, where the plan wants them so
     packing.py       the bytes of MatMulNBits weights
     cache.py         a cache in int8, where the plan wants one
     contract.py      what may be left in a graph when all passes are done
@@ -21,16 +22,19 @@ from phiedge.exporters.dialects.ort.cuda_kernels import check_cuda
 from phiedge.exporters.dialects.ort.float8 import use_float8
 from phiedge.exporters.dialects.ort.linears import quantise_linears, store_as_float16
 from phiedge.exporters.dialects.ort.norms import fuse_norms
+from phiedge.exporters.dialects.ort.vision_linears import use_eight_bits
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
 
 
-def to_ort_vision(draft: GraphDraft, plan: PrecisionPlan) -> None:
-    """Rewrite the vision graph in place."""
+def to_ort_vision(draft: GraphDraft, plan: PrecisionPlan, *, input_scales: Mapping[str, float] | None = None) -> None:
+    """Rewrite the vision graph in place; with linears in 8 bits, under the `input_scales` that calibration found."""
     use_multi_head_attention(draft)
+    if plan.vision_linears is not None:
+        use_eight_bits(draft, plan, input_scales or {})
     if plan.vision == "float16" and plan.activations == "float32":
         store_as_float16(draft)
-    check_vision(draft)
+    check_vision(draft, plan)
     if plan.for_cuda:
         check_cuda(draft)
 

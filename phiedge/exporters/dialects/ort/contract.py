@@ -9,6 +9,9 @@ from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
 
 VISION = frozenset({"Add", "Cast", "Gelu", "Gemm", "LayerNormalization", "MultiHeadAttention", "Squeeze", "Unsqueeze"})
+# What linears in 8 bits add to it: products of integers beside float32, otherwise numbers that are rounded.
+_VISION_INTEGERS = frozenset({"MatMulIntegerToFloat", "QuantizeLinear", "Transpose"})
+VISION_ROUNDED = frozenset({"DequantizeLinear", "Mul", "QuantizeLinear"})
 _FLOAT8 = frozenset({"DequantizeLinear", "QuantizeLinear"})
 DECODER = frozenset(
     {
@@ -29,9 +32,13 @@ DECODER = frozenset(
 )
 
 
-def check_vision(draft: GraphDraft) -> None:
+def check_vision(draft: GraphDraft, plan: PrecisionPlan) -> None:
     """Raises `ExportError` naming the first node that does not belong."""
-    _check_operators(draft, VISION)
+    if plan.vision_linears is None:
+        _check_operators(draft, VISION)
+        return
+    as_integers = plan.vision_linears == "int8" and plan.activations == "float32"
+    _check_operators(draft, VISION | (_VISION_INTEGERS if as_integers else VISION_ROUNDED))
 
 
 def check_decoder(draft: GraphDraft, plan: PrecisionPlan) -> None:

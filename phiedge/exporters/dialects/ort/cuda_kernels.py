@@ -13,10 +13,12 @@ from phiedge.errors import ExportError
 from phiedge.exporters.draft import GraphDraft
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16})
+_EIGHT_BITS = frozenset({ir.DataType.INT8, ir.DataType.FLOAT8E4M3FN})
 CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
     "Add": _FLOATS,
     "BitwiseXor": frozenset({ir.DataType.UINT8}),  # of weights only: computed when the graph is opened, on any provider
-    "Cast": _FLOATS,
+    "Cast": _FLOATS | _EIGHT_BITS,
+    "DequantizeLinear": _EIGHT_BITS,
     "Gelu": _FLOATS,
     "Gemm": _FLOATS,
     "GroupQueryAttention": frozenset({ir.DataType.FLOAT16}),
@@ -25,6 +27,7 @@ CUDA_KERNELS: Mapping[str, frozenset[ir.DataType]] = {
     "MatMulNBits": _FLOATS,
     "Mul": _FLOATS,
     "MultiHeadAttention": _FLOATS,
+    "QuantizeLinear": _FLOATS,
     "Sigmoid": _FLOATS,
     "SimplifiedLayerNormalization": _FLOATS,
     "SkipSimplifiedLayerNormalization": _FLOATS,

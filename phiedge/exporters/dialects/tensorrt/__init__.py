@@ -4,6 +4,7 @@
     linears.py            MatMul(Transpose(W)) -> MatMul(Transpose(DequantizeLinear(codes, scales))), int4 in blocks
     packing.py            the bytes of those codes
     float8.py             the same of 8-bit floats, x, too, where calibration found its scale (modern form)
+    vision_linears.py     the same in the vision graph, of int8 or 8-bit floats
     chunk.py              position_ids and last_row in place of lengths
     last_row.py           the last layer goes on with the row that the host names, for a chunk may be padded
     contract.py           what may be left in a graph when all passes are done, and in which form
@@ -37,20 +38,34 @@ from phiedge.exporters.dialects.tensorrt.linears import quantise_linears
 from phiedge.exporters.dialects.tensorrt.norms import write_out_norms
 from phiedge.exporters.dialects.tensorrt.picture_attention import write_out_attention
 from phiedge.exporters.dialects.tensorrt.read_only_cache import use_read_only_cache
+from phiedge.exporters.dialects.tensorrt.vision_linears import use_eight_bits
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.precision import PrecisionPlan
 
 __all__ = ["CONSERVATIVE", "FORMS", "MODERN", "Form", "to_tensorrt_decoder", "to_tensorrt_vision"]
 
 
-def to_tensorrt_vision(draft: GraphDraft, plan: PrecisionPlan, form: Form = MODERN) -> None:
-    """Rewrite the vision graph in place: the trace already has what TensorRT fuses, if its parser knows attention."""
+def to_tensorrt_vision(
+    draft: GraphDraft,
+    plan: PrecisionPlan,
+    form: Form = MODERN,
+    *,
+    input_scales: Mapping[str, float] | None = None,
+) -> None:
+    """Rewrite the vision graph in place: the trace already has what TensorRT fuses, if its parser knows attention.
+
+    `input_scales` are those of linears in 8 bits, which calibration found.
+    """
     if plan.vision != plan.activations:
         raise ExportError(
             f"vision weights are to be stored as {plan.vision} and computed in {plan.activations}: TensorRT would keep "
             f"them as {plan.activations}",
             remedy="use a plan of `for_tensorrt`, which computes in float16",
         )
+    if plan.vision_linears is not None:
+        if plan.vision_linears == "float8":
+            _check_float8(form)
+        use_eight_bits(draft, plan, input_scales or {})
     if not form.has_attention:
         write_out_attention(draft)
     _set_opset(draft, form)

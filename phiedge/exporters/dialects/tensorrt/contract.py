@@ -24,6 +24,8 @@ def check_vision(draft: GraphDraft, form: Form) -> None:
                 raise _wrong(
                     draft, node, f"has {len(_operands(node))} operands, wanted are 3: every patch sees every patch"
                 )
+        elif node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+            _check_eight_bits(draft, node)
 
 
 def check_decoder(draft: GraphDraft, form: Form) -> None:
@@ -132,6 +134,20 @@ def _check_quantised(draft: GraphDraft, node: ir.Node) -> None:
     to_float8 = told is not None and told.as_int() == ir.DataType.FLOAT8E4M3FN
     if len(_operands(node)) != 2 or rank != int(of_weight) or to_float8 != (node.op_type == "QuantizeLinear"):
         raise _wrong(draft, node, f"of {values.name} with a scale of {rank} axes, wanted is one for all of an input")
+
+
+def _check_eight_bits(draft: GraphDraft, node: ir.Node) -> None:
+    """Inputs have one scale, and at int8 a zero that is 0; weights have a scale for each row, and no zero."""
+    coded = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
+    assert coded is not None
+    of_weight = coded.is_initializer()
+    scale = node.inputs[1]
+    rank = None if scale is None or scale.shape is None else len(scale.shape)
+    zeros = [value.const_value for value in _operands(node)[2:]]
+    wanted = [0] if coded.dtype == ir.DataType.INT8 and not of_weight else []
+    found = [None if zero is None else zero.numpy().tolist() for zero in zeros]
+    if rank != int(of_weight) or found != wanted:
+        raise _wrong(draft, node, f"of {coded.name} with a scale of {rank} axes and zeros of {found}")
 
 
 def _check_blocks(draft: GraphDraft, node: ir.Node) -> None:

@@ -13,6 +13,7 @@ _FLOAT = frozenset({ir.DataType.FLOAT})
 _INT64 = frozenset({ir.DataType.INT64})
 _BOOL = frozenset({ir.DataType.BOOL})
 _INT4 = frozenset({ir.DataType.INT4})
+_INT8 = frozenset({ir.DataType.INT8})
 _FLOAT8 = frozenset({ir.DataType.FLOAT8E4M3FN})
 
 # By operator the types of its first operand.
@@ -21,9 +22,11 @@ Operators = Mapping[str, frozenset[ir.DataType]]
 _VISION_OF_BOTH: Operators = {
     "Add": _FLOATS,
     "Cast": _FLOATS,
+    "DequantizeLinear": _INT8,
     "Gelu": _FLOATS,
     "Gemm": _FLOATS,
     "LayerNormalization": _FLOATS,
+    "QuantizeLinear": _FLOATS,
     "Squeeze": _FLOATS,
     "Unsqueeze": _FLOATS,
 }
@@ -80,7 +83,7 @@ MODERN = Form(
     name="tensorrt",
     opset=24,  # the first with TensorScatter
     ir_version=11,  # what ONNX released with it
-    vision={**_VISION_OF_BOTH, "Attention": _FLOATS},
+    vision={**_VISION_OF_BOTH, "Attention": _FLOATS, "DequantizeLinear": _INT8 | _FLOAT8},
     decoder={
         **_DECODER_OF_BOTH,
         "Attention": _FLOATS,
