@@ -242,6 +242,20 @@ def _vision_eight_bits(results: Mapping[str, Any], settings: Mapping[str, Any]) 
     return rows
 
 
+def _vision_precision(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
+    answers, times = results.get("answers", {}), results.get("time", {})
+    asked = next((one["asked"] for one in answers.values()), 0)
+    sizes = list(times)
+    head = (f"vision encoder, {asked} questions", "accuracy, %", "lost, won", "features, squared error", "vision, MB")
+    rows: Rows = [(*head, *(f"ms, {size} patches" for size in sizes))]
+    for label, told in answers.items():
+        beside, error = told["beside"], told["feature_error"]
+        row = (label, f"{100 * told['overall']:.2f}", "" if beside is None else f"{beside['lost']}, {beside['won']}")
+        row = (*row, "" if error is None else f"{error:.5f}", f"{told['vision_bytes'] / 1e6:.2f}")
+        rows.append((*row, *(f"{times[size][label]['median']:.1f}" if label in times[size] else "" for size in sizes)))
+    return rows
+
+
 def _bundle_speed(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     def row(what: str, case: Mapping[str, Any], per_second: str) -> tuple[str, ...]:
         ms, limit = case["ms"], case["limit"]
@@ -330,6 +344,7 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "reference-mixed-cpu": _mixed,
     "reference-eight-bits": _eight_bits,
     "reference-vision-eight-bits": _vision_eight_bits,
+    "reference-vision-precision": _vision_precision,
     "reference-kv-cache": reference_kv_cache,
     "kv-cache": kv_cache,
     "ecosystem-checkpoints": ecosystem_checkpoints,

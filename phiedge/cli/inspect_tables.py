@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
 from phiedge.cli.console import SHOWN_CONTROL, show_table
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def _show_origin(found: "Inspection") -> None:
         ("from", _told_source(found)),
         ("for", f"{target}" if title is None else f"{title} ({target})"),
         ("precision", f"{precision.name}{groups}"),
+        *([("vision", precision.vision)] if precision.vision in VISION_EIGHT_BITS else []),
         *([] if precision.cache is None else [("cache", precision.cache)]),
         ("context", f"{found.max_context:,} positions"),
         ("made by", ", ".join([f"phiedge {made.phiedge_version}", *(f"{n} {v}" for n, v in made.tools.items())])),

@@ -15,7 +15,7 @@ That is what the `ort` dialect computes in. TensorRT computes everything that is
 head of a GPU's bundle is int4, as TensorRT has no product that reads weights of 8 bits as they are stored.
 
 The linears of vision encoder and projector may be in 8 bits instead (`vision_linears`), with every one of these: they
-are a choice of their own (docs/decisions/0411-why-is-the-vision-encoder-not-in-8-bits.md).
+are a choice of their own (docs/decisions/0411-when-is-the-vision-encoder-in-8-bits.md).
 
 Norms, the sums along the residual, and logits are float32 everywhere: what a model trained in bfloat16 puts there need
 not fit float16 (docs/decisions/0405-which-types-on-a-gpu.md, which also says why Jetson is not among the other GPUs).

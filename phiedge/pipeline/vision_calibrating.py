@@ -16,7 +16,7 @@ from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionChoice, PrecisionPlan, VisionLinears
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_examples import builtin_examples
+from phiedge.pipeline.builtin_samples import builtin_samples
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
 from phiedge.pipeline.contents import dialects_for
@@ -133,14 +133,12 @@ def calibrate_vision_for_export(
     Raises `InputError` for examples that cannot be used, `DeviceError` and `ExportError` for too little memory or disk.
     """
     config = source.config
-    examples = (
-        list(builtin_examples(patch_size=config.patch_size, max_patches=config.max_num_patches, count=VISION_EXAMPLES))
-        if data is None
-        else read_examples(Path(data))
-    )
     # Nobody chose the builtin ones, so they need not fit the context that the bundle is for.
-    context = config.max_position_embeddings if data is None else max_context
-    samples = SampleBuilder(source, max_context=context).build(examples)
+    samples = (
+        builtin_samples(source, max_context=config.max_position_embeddings, count=VISION_EXAMPLES)
+        if data is None
+        else SampleBuilder(source, max_context=max_context).build(read_examples(Path(data)))
+    )
     _require_memory(config)
     if not directory.exists():
         _require_space(directory.parent, config, sum(sample.rows for sample in samples))

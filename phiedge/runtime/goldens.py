@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phiedge.bundle import Bundle, Precision
+from phiedge.bundle.manifest import VISION_EIGHT_BITS
 from phiedge.engines.engine_record import built_engines
 from phiedge.errors import BundleError, ContextLengthError
 from phiedge.progress import Progress, silent
@@ -38,6 +39,9 @@ _TOLERANCE_GROUPED = 2e-2
 # Whatever comes before a rounding to 3 bits of mantissa, a last bit say, decides some of them otherwise, and those more
 # of the next: after a few layers two engines that are both right differ as much as either from fp32. Seen: 0.09.
 _TOLERANCE_FLOAT8 = 0.25
+
+# The same of a vision graph in 8 bits, whose steps are finer, and which few layers stand behind.
+_TOLERANCE_VISION = {"int8": 0.05, "float8": 0.15}
 
 # What numpy's reader raises for files that are not what `save` writes.
 _UNREADABLE = (KeyError, TypeError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -201,6 +205,8 @@ def _compare(golden: Golden, found: npt.NDArray[np.float32], tolerance: float) -
 def _tolerance(precision: Precision, activations: str) -> float:
     if precision.decoder == "float8":
         return _TOLERANCE_FLOAT8
+    if precision.vision in VISION_EIGHT_BITS:
+        return _TOLERANCE_VISION[precision.vision]
     if precision.group_size is not None:
         return _TOLERANCE_GROUPED
     return _TOLERANCE_FLOAT16 if activations == "float16" else _TOLERANCE_FLOAT32
