@@ -28,6 +28,7 @@ def test_the_reference_model_is_exported_for_orin_by_default(reference_export: A
         "precision",
         "group_size",
         "kv_cache",
+        "vision",
         "max_context",
         "files",
         "bytes",
