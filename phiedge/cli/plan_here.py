@@ -5,6 +5,7 @@ import sys
 from phiedge.bundle import Precision
 from phiedge.cli.console import terminal_progress
 from phiedge.cli.interrupts import held_interrupts
+from phiedge.devices.host import Host, host
 from phiedge.devices.memory_limits import available_memory
 from phiedge.devices.planning.plan import Task
 from phiedge.devices.planning.sampled import SampledTimes
@@ -12,6 +13,8 @@ from phiedge.devices.planning.speeds import processor_speeds
 from phiedge.devices.planning.storage import Storage
 from phiedge.devices.planning.time import Speeds
 from phiedge.errors import DeviceError
+
+_BUSY = 0.5  # of its processors; what is measured beside that much work is not what the machine can do
 
 
 def measured(
@@ -23,6 +26,7 @@ def measured(
     """
     from phiedge.cli.probe_table import measure_processor
 
+    _tell_if_busy(host())
     limit = available_memory()
     free_bytes = None if limit is None else limit.bytes
     rates = measure_processor()
@@ -55,6 +59,15 @@ def sampled(
         return None
     sample = ModelSample(task.facts, precision, positions=positions, patches=patches, threads=default_threads())
     return sample.times(terminal_progress())
+
+
+def _tell_if_busy(machine: Host) -> None:
+    if machine.load_average_1m > _BUSY * machine.cores:
+        print(
+            f"note: this machine is busy (load {machine.load_average_1m:.1f} on {machine.cores} processors), "
+            "and is planned for as it is now; ask again when it is idle",
+            file=sys.stderr,
+        )
 
 
 def _note(why: str) -> None:

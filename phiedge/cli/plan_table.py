@@ -18,6 +18,7 @@ _VERDICTS = {
     "late": "not even the least that is expected is in time",
     "impossible": "the device cannot do it in that time, whatever the software",
 }
+_IMPOSSIBLE_HERE = "this machine was not that fast when it was measured, whatever the software"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +211,18 @@ def _print_answer(plan: Plan, measured: Measured | None) -> None:
         print(f"\nit does not fit: {memory.needed_bytes / 1e9:.1f} GB needed, {memory.available_bytes / 1e9:.1f} there")
     if plan.task.deadline_ms is None or plan.verdict is None:
         return
-    deadline, by_limits = f"deadline of {_ms(plan.task.deadline_ms)}", f"{plan.verdict}, {_VERDICTS[plan.verdict]}"
+    deadline, by_limits = f"deadline of {_ms(plan.task.deadline_ms)}", f"{plan.verdict}, {_meaning(plan, plan.verdict)}"
     if measured is None:
         print(f"{deadline}: {by_limits}")
     else:
         print(f"{deadline}: {measured.verdict}, by the profile of {measured.backend} on this machine, below")
         print(f"by the limits in the table above alone: {by_limits}")
+
+
+def _meaning(plan: Plan, verdict: str) -> str:
+    """Limits of the catalogue hold at any time; those of this machine were measured beside what else it did."""
+    here = plan.device.sm is None and verdict == "impossible"
+    return _IMPOSSIBLE_HERE if here else _VERDICTS[verdict]
 
 
 def _told(efficiency: Efficiency) -> str:

@@ -120,6 +120,18 @@ def test_a_machine_with_little_memory_is_planned_by_its_limits(
     assert "1.0 GB are free" in shown.err
 
 
+def test_a_busy_machine_is_planned_as_it_is_and_that_is_said(
+    rates: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("phiedge.cli.plan_here.available_memory", lambda: MemoryLimit(bytes=10**9, by="the machine"))
+    for load, told in ((7.25, True), (0.1, False)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, load, load))
+        assert main(["plan", "-t", "cpu", "--deadline-ms", "1"]) == 0
+        shown = capsys.readouterr()
+        assert ("this machine is busy (load 7.2 on" in shown.err) == told
+        assert "impossible, this machine was not that fast when it was measured" in shown.out
+
+
 def test_the_plan_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "plan.svg"
     assert main(["plan", "-t", "thor", "--deadline-ms", "3000", "--plot", str(picture)]) == 0
