@@ -3,6 +3,7 @@ real exports of the reference model and of the oracle's checkpoint.
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,10 @@ from phiedge.bundle import (
     Precision,
     Table,
 )
+
+# torch would take all cores for products of a few rows, in every worker of xdist at once, and spin while it waits; it
+# reads this when it is imported, here and in processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 FACTS = ModelFacts(
     model_type="phi4-siglip",
