@@ -81,7 +81,9 @@ def test_the_directory_of_the_calibration_is_gone(exported: Bundle) -> None:
 
 
 def test_a_session_looks_at_a_picture_and_says_what_the_goldens_say(exported: Bundle) -> None:
-    assert all(row.ok for row in goldens.check(exported))
+    rows = goldens.check(exported)
+    assert all(row.ok for row in rows)
+    assert {row.tolerance for row in rows} == {0.05}, "a last bit before a rounding decides some of them otherwise"
     picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     with Session.open(exported, max_context=512, threads=1) as session:
         assert session.generate("What is it?", [picture], max_new_tokens=3).token_ids

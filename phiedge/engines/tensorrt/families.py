@@ -61,7 +61,9 @@ def check_precision(family: Family, precision: Precision) -> None:
         if stored == "float8" and sm < _FIRST_WITH_FP8:
             raise UsageError(
                 f"the {part} is stored as FP8, and SM {sm} has no FP8 units: they begin with SM {_FIRST_WITH_FP8}",
-                remedy="export with --precision int4, or fp16",
+                remedy="export with --precision int4, or fp16"
+                if part == "decoder"
+                else "export with --vision-precision int8, or float",
             )
         if stored in ("int4", "bfloat16") and sm <= _NO_INT4_OR_BFLOAT16:
             raise UsageError(
