@@ -227,21 +227,6 @@ def _eight_bits(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows
     return rows
 
 
-def _vision_eight_bits(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
-    asked = next(iter(results.values()))["asked"]
-    rows: Rows = [
-        (f"vision encoder, {asked} questions", "accuracy, %", "of it, %", "lost, won", "features, squared error")
-    ]
-    for label, told in results.items():
-        beside = told.get("beside")
-        rest = ("100", "", "")
-        if beside is not None:
-            lost = f"{beside['lost']}, {beside['won']}"
-            rest = (f"{100 * beside['of_it']:.2f}", lost, f"{told['feature_error']:.5f}")
-        rows.append((label, f"{100 * told['overall']:.2f}", *rest))
-    return rows
-
-
 def _vision_precision(results: Mapping[str, Any], settings: Mapping[str, Any]) -> Rows:
     answers, times = results.get("answers", {}), results.get("time", {})
     asked = next((one["asked"] for one in answers.values()), 0)
@@ -343,7 +328,6 @@ _TABLES: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any]], Rows]] = {
     "calibrate-layer-auto": _calibrate_layer,
     "reference-mixed-cpu": _mixed,
     "reference-eight-bits": _eight_bits,
-    "reference-vision-eight-bits": _vision_eight_bits,
     "reference-vision-precision": _vision_precision,
     "reference-kv-cache": reference_kv_cache,
     "kv-cache": kv_cache,
