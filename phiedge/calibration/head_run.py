@@ -4,8 +4,6 @@ What is predicted behind a picture's rows nobody ever reads. Heads of 8 bits are
 nothing.
 """
 
-from dataclasses import replace
-
 import torch
 
 from phiedge.calibration.artefact import HeadArtefact
@@ -22,7 +20,7 @@ FINAL_NORM, HEAD = "model.norm.weight", "lm_head.weight"
 
 def calibrate_head(run: Run, rows: RowFile, settings: Settings) -> HeadArtefact:
     """Quantise the head for `rows`, which leave the last layer."""
-    settings = replace(settings, methods=tuple(method for method in settings.methods if "awq" not in method))
+    settings = settings.unsmoothed
     norm, math = read_tensor(run.source, FINAL_NORM), LayerMath(config=run.source.config)
     inputs = InputStatistics(
         told="the head",

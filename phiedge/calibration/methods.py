@@ -1,7 +1,7 @@
 """One linear: every method that was asked for, and the one that loses least on rows that no method saw."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -24,6 +24,7 @@ CHOICES: Mapping[str, tuple[Method, ...]] = {
     "gptq": ("rtn", "clip", "gptq"),
     "awq+gptq": ("awq+gptq",),
 }
+_UNSMOOTHED: Mapping[Method, Method] = {"awq": "clip", "awq+gptq": "gptq"}
 # Smoothing must lose this much less than what does without. Smaller differences on a few held-out rows are not repeated
 # by other rows (docs/decisions/0902-which-method-for-which-linear.md).
 _WORTH = 0.97
@@ -45,6 +46,11 @@ class Settings:
         unknown = [method for method in self.methods if method not in METHODS]
         if unknown or not self.methods:
             raise UsageError(f"there is no method {unknown or 'at all'}", remedy=f"use some of {', '.join(METHODS)}")
+
+    @property
+    def unsmoothed(self) -> "Settings":
+        """The same for a linear whose inputs cannot be smoothed: each method as it is without."""
+        return replace(self, methods=tuple(dict.fromkeys(_UNSMOOTHED.get(method, method) for method in self.methods)))
 
     @property
     def needs_gram(self) -> bool:

@@ -121,3 +121,12 @@ def test_rows_that_are_not_finite_are_told_with_layer_and_sample(text_samples, t
     path = write_checkpoint(tmp_path / "huge", replace={"model.layers.1.post_attention_layernorm.weight": huge})
     with open_checkpoint(path) as checkpoint, pytest.raises(ExportError, match=r"sample sample 0: .* layer 1, gate_up"):
         run(checkpoint, text_samples(), tmp_path / "work")
+
+
+def test_a_head_of_4_bits_is_calibrated_by_a_method_that_smooths_everything_else(
+    checkpoint, text_samples, tmp_path
+) -> None:
+    settings = Settings(methods=("awq+gptq",), group_size=32, head_bits=4)
+    found = run(checkpoint, text_samples(), tmp_path, settings)
+    assert found.head().report.method == "gptq"
+    assert {linear.method for linear in found.layer(0).report.linears} == {"awq+gptq"}

@@ -3,7 +3,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from phiedge.calibration.methods import METHODS, Settings, choose_codes
+from phiedge.calibration.methods import CHOICES, METHODS, Settings, choose_codes
 from phiedge.calibration.statistics import InputStatistics, RowRoles
 from phiedge.errors import ExportError, UsageError
 
@@ -65,6 +65,17 @@ def test_what_does_not_smooth_has_factors_of_one(weight) -> None:
     chosen = choose_codes(weight, inputs(gram=False), Settings(methods=("rtn", "clip"), group_size=32))
     assert chosen.smoothing.alpha == 0
     assert bool((chosen.smoothing.factors == 1).all())
+
+
+def test_where_nothing_can_be_smoothed_each_method_is_taken_as_it_is_without() -> None:
+    unsmoothed = {choice: Settings(methods=methods).unsmoothed.methods for choice, methods in CHOICES.items()}
+    assert unsmoothed == {
+        "auto": ("rtn", "clip", "gptq"),
+        "rtn": ("rtn", "clip"),
+        "awq": ("rtn", "clip"),
+        "gptq": ("rtn", "clip", "gptq"),
+        "awq+gptq": ("gptq",),
+    }
 
 
 def test_an_unknown_method_is_refused() -> None:
