@@ -18,6 +18,7 @@ from typing import Any
 END = 256  # the stop token of the vocabulary of bytes
 _FEW = 12  # allowed bytes up to which every one is tried
 _TEXT = 60  # allowed bytes from which on a place is in the middle of a text
+_TAIL = 3  # last bytes that tell places apart where words are tried: what a word leads to can look like the rest
 _QUOTE = b'"'
 _PLAIN = b"0aA"  # what a text is filled with where it has to be longer
 _FAMILIES = (b"0", b"123456789", b"abcdefghijklmnopqrstuvwxyz", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -52,15 +53,18 @@ def ending_of(known: Closing, matcher: Any, spelled: Sequence[int], stop: int) -
     return None
 
 
-def find_closing(matcher: Any, closers: bytes, *, most_steps: int, known: Closing | None = None) -> Closing | None:
+def find_closing(
+    matcher: Any, closers: bytes, *, most_steps: int, known: Closing | None = None, words: Sequence[bytes] = ()
+) -> Closing | None:
     """The closing from where `matcher`, a matcher over single bytes, stands; None if the search did not find one.
 
     `closers` are characters that only end what was begun, the one that ends most first. `known` is a closing from
-    nearby: as soon as a place is found from where an end of it is valid, that is the answer.
+    nearby: as soon as a place is found from where an end of it is valid, that is the answer. `words` are tried whole
+    wherever they are allowed: byte by byte, their beginning looks like any other text.
     """
     order = count()
     places: list[tuple[float, int, Any, bytes, int]] = [(0.0, next(order), matcher.deep_copy(), b"", 0)]
-    seen: set[tuple[bytes, int, int, int]] = set()
+    seen: set[tuple[bytes, int, int, int, bytes]] = set()
     for _ in range(most_steps):
         if not places:
             return None
@@ -76,7 +80,7 @@ def find_closing(matcher: Any, closers: bytes, *, most_steps: int, known: Closin
                 heapq.heappush(places, (cost + _FORCED * len(forced), next(order), here, text + forced, made_up))
             continue
         mask = here.compute_bitmask()
-        look = (mask, *_shape(text, closers))
+        look = (mask, *_shape(text, closers), text[-_TAIL:] if words else b"")
         if look in seen:
             continue
         seen.add(look)
@@ -93,6 +97,11 @@ def find_closing(matcher: Any, closers: bytes, *, most_steps: int, known: Closin
                 plain = ender is None and (ending != _QUOTE or byte in _PLAIN)
                 price = cost + (_ENDING if byte == ender else _CHOSEN if plain else _AWAY)
                 heapq.heappush(places, (price, next(order), there, added, made_up if ends else len(added)))
+        for word in words:
+            there = here.deep_copy()
+            if there.validate_tokens(list(word)) == len(word) and there.consume_tokens(list(word)):
+                added = text + word
+                heapq.heappush(places, (cost + _CHOSEN, next(order), there, added, len(added)))
     return None
 
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from phiedge.runtime.forms.closing import find_closing
 from phiedge.runtime.forms.grammar import Grammar
 
 _SEARCH = 5_000  # steps
@@ -29,7 +28,7 @@ def ending_after(grammar: Grammar, written: bytes) -> Ending | None:
         return Ending() if _is_same_json(grammar, written) else None
     if matcher.is_accepting():
         return Ending()
-    closing = find_closing(matcher, grammar.form.closers, most_steps=_SEARCH, known=grammar.closing)
+    closing = grammar.close(matcher, most_steps=_SEARCH, known=grammar.closing)
     if closing is None:
         return None
     text, made_up = closing.text.decode(errors="replace"), closing.text[: closing.made_up].decode(errors="replace")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from phiedge.errors import SessionError
-from phiedge.runtime.forms.closing import Closing, ending_of, find_closing
+from phiedge.runtime.forms.closing import Closing, ending_of
 from phiedge.runtime.forms.grammar import Grammar, Grammars
 from phiedge.runtime.sampling import Logits, Sampler
 
@@ -164,7 +164,7 @@ class Following:
         if ending is not None:
             return ending, None
         matcher = self._bytes_matcher_after(added)
-        return find_closing(matcher, self.grammar.form.closers, most_steps=_SEARCH, known=closing), None
+        return self.grammar.close(matcher, most_steps=_SEARCH, known=closing), None
 
     def _bytes_matcher_after(self, added: bytes) -> Any:
         """A matcher over bytes after what is written, and `added`."""

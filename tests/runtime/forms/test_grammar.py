@@ -1,5 +1,6 @@
 """Forms compiled for a tokenizer: what cannot be followed says so, and control tokens are no text."""
 
+import re
 import sys
 
 import pytest
@@ -34,6 +35,32 @@ def test_a_form_that_cannot_be_followed_is_refused_with_the_reason(
     with pytest.raises(UsageError, match=message) as refused:
         grammars.compile(form)
     assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shortest"),
+    [
+        ("[a-z]+ing", b"aing"),
+        (".*foo", b"foo"),
+        (r"[a-z]+station\d{2}[a-z]*ed", b"astation00ed"),
+        ("[a-z]+(ing|ed)", b"aed"),
+        ("[a-z]+s", b"as"),
+    ],
+)
+def test_a_pattern_may_end_in_a_word_that_could_be_any_other(grammars: Grammars, pattern: str, shortest: bytes) -> None:
+    found = grammars.compile(PatternForm(pattern)).closing
+    assert re.fullmatch(pattern, found.text.decode())
+    assert len(found.text) <= len(shortest) + 1
+
+
+def test_a_pattern_with_a_word_is_ended_from_the_middle(grammars: Grammars) -> None:
+    grammar = grammars.compile(PatternForm("[a-z]+ing|[0-9a-f]+-[a-z]+ed"))
+    for begun in ("walki", "12-wal"):
+        matcher = grammar.bytes_matcher.deep_copy()
+        assert matcher.consume_tokens(list(begun.encode()))
+        closing = grammar.close(matcher, most_steps=2000, known=grammar.closing)
+        assert closing is not None
+        assert re.fullmatch(grammar.form.grammar[1], begun + closing.text.decode())
 
 
 def test_a_form_is_compiled_once(grammars: Grammars) -> None:
