@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from phiedge.pipeline.inspection.usability import Obstacle
 
 _HASH_LETTERS = 12
+_PAGE = 66  # columns of text beside the names of an origin, of the 80 that a page has
 _LAYER = re.compile(r"\.\d+\.")  # a cache is called after its layer: past.0.key
 
 
@@ -54,11 +55,19 @@ def _show_origin(found: "Inspection") -> None:
         *([("vision", precision.vision)] if precision.vision in VISION_EIGHT_BITS else []),
         *([] if precision.cache is None else [("cache", precision.cache)]),
         ("context", f"{found.max_context:,} positions"),
-        ("made by", ", ".join([f"phiedge {made.phiedge_version}", *(f"{n} {v}" for n, v in made.tools.items())])),
+        *_maker_rows(
+            ["phiedge " + made.phiedge_version, *(f"{name} {version}" for name, version in made.tools.items())]
+        ),
         ("size", f"{found.bytes / 1e6:,.1f} MB in {found.files} files, all there; `phiedge verify` hashes them"),
         *(("not listed", name) for name in found.unlisted_files),
     ]
     show_table(None, ("", ""), rows)
+
+
+def _maker_rows(makers: Sequence[str]) -> list[tuple[str, str]]:
+    """Who made it, on as many lines as that takes."""
+    lines = textwrap.wrap(", ".join(makers), _PAGE, break_long_words=False, break_on_hyphens=False)
+    return [("" if row else "made by", line) for row, line in enumerate(lines)]
 
 
 def _told_source(found: "Inspection") -> str:

@@ -35,10 +35,11 @@ class Measured:
 def show_plan(plan: Plan, advice: Sequence[Change], measured: Measured | None = None) -> None:
     """Print one plan."""
     task, request = plan.task, plan.task.request
-    pictures = ", ".join(f"{count}" for count in request.patches) or "none"
+    counts = ", ".join(f"{count}" for count in request.patches)
+    pictures = f"pictures of {counts} visual tokens" if counts else "no pictures"
     print(f"{task.model}, {plan.storage.name}{_told_cache(plan)}, on {plan.device.title} ({plan.device.name})")
     print(
-        f"pictures of {pictures} visual tokens, {request.prompt_tokens} tokens of text, an answer of "
+        f"{pictures}, {request.prompt_tokens} tokens of text, an answer of "
         f"{request.answer_tokens}; room for {task.max_context} tokens\n"
     )
     show_table(None, ("memory", "GB"), _memory_rows(plan), right="GB")

@@ -169,6 +169,11 @@ def run(
     budget = _budget(times, counts, think_mode, on_infeasible)
     wishes = read_wishes(realtime)
     form = _form(schema, choice, pattern, box=box, point=point)
+    if (box or point) and not image:
+        raise UsageError(
+            f"{'--box' if box else '--point'} names a place in the picture, and there is none",
+            remedy="give the picture: --image FILE",
+        )
     if explain and budget is None:
         raise UsageError("--explain tells how a budget was met, and there is none", remedy="give --deadline-ms")
     if server is not None:

@@ -221,9 +221,11 @@ def session_context(bundle: Bundle, wanted: int | None) -> int:
     if wanted < 1:
         raise UsageError(f"max_context must be at least 1, not {wanted}")
     if wanted > most:
+        at_most = bundle.manifest.facts.max_position_embeddings
+        longer = f"export with --max-context {wanted}" if wanted <= at_most else f"the model itself has {at_most}"
         raise ContextLengthError(
             f"max_context {wanted} was asked, the bundle was exported for {most}",
-            remedy=f"export with --max-context {wanted}",
+            remedy=f"{longer}; or ask for {most} or less",
         )
     return wanted
 

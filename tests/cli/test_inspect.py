@@ -67,6 +67,8 @@ def test_a_page_says_what_is_in_a_bundle(exported_bundle: Path, capsys: pytest.C
     assert "GroupQueryAttention:4" in told.out
     assert "serve several dialects" in told.out
     assert "self_attn" not in told.out, "layers are for --layers"
+    origin = told.out.split("\n\n")[0].splitlines()
+    assert max(map(len, origin)) <= 80
 
 
 def test_every_layer_and_every_input_is_listed_where_it_is_asked_for(

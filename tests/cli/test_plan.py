@@ -33,6 +33,11 @@ def test_one_device_is_told_with_its_evidence_and_its_verdict(capsys: pytest.Cap
     assert "pictures of at most" in shown
 
 
+def test_a_plan_without_pictures_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "-t", "orin", "--image", "none"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("no pictures, 512 tokens of text")
+
+
 def test_a_plan_as_json_has_bytes_milliseconds_and_sources(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["plan", "-t", "rtx-4090", "--precision", "fp8", "--image", "1280x720", "--image", "512x512", "--json"]
     assert main([*words, "--deadline-ms", "100"]) == 0

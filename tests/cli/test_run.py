@@ -317,6 +317,8 @@ def test_an_answer_by_a_schema_is_ended_where_its_tokens_are(
         (["--pattern", ""], "regular expression"),
         (["--pattern", "("], "unclosed group"),
         (["--schema", "no such file"], "there is no file no such file"),
+        (["--box"], "--box names a place in the picture, and there is none"),
+        (["--point"], "give the picture: --image FILE"),
     ],
 )
 def test_a_form_that_is_none_is_refused(

@@ -210,6 +210,14 @@ def test_a_session_that_cannot_be_is_refused(oracle_bundle, options: dict, error
         Session.open(oracle_bundle.path, **options)
 
 
+def test_no_export_is_advised_that_the_model_has_no_positions_for(oracle_bundle) -> None:
+    at_most = oracle_bundle.manifest.facts.max_position_embeddings
+    with pytest.raises(ContextLengthError) as refused:
+        Session.open(oracle_bundle, max_context=at_most + 1)
+    assert f"the model itself has {at_most}" in refused.value.remedy
+    assert "--max-context" not in refused.value.remedy
+
+
 def test_a_directory_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
         Session.open(tmp_path)
