@@ -52,4 +52,5 @@ def kept_today(name: str, settings: Mapping[str, object]) -> dict[str, object]:
     if not path.is_file():
         return {}
     record = json.loads(path.read_text(encoding="utf-8"))
-    return record["results"] if record["settings"] == settings else {}
+    same = record["settings"] == json.loads(json.dumps(settings))  # a tuple was written as a list
+    return record["results"] if same else {}
