@@ -54,7 +54,8 @@ class Drift:
     """What was seen of requests that were admitted; one that is refused teaches nothing.
 
     So where everything is refused because of what was seen, some of it is forgotten, and a machine that has become
-    quiet is found out.
+    quiet is found out. Two pauses would otherwise be held against the next two hundred requests that are admitted, of
+    which few are as long as such a pause is believed to come again.
     """
 
     def __init__(self) -> None:
@@ -81,8 +82,8 @@ class Drift:
     def spread(self) -> float:
         """Excesses of the profile that all but one of the last requests lay within; 0 before there are two."""
         pace, newest = self.pace, list(self._lately)[-(PACE_REQUESTS // 2) :]
-        above = sorted([*self._above, *(seen.above(pace) for seen in newest)])
-        return max(0.0, above[-2]) * self._forgotten if len(above) > 1 else 0.0
+        above = sorted([*self._above, *(self._forgotten * seen.above(pace) for seen in newest)])
+        return max(0.0, above[-2]) if len(above) > 1 else 0.0
 
     def _joint(self, model: LatencyModel) -> float:
         """Few requests can only tell that the profile is too bold; many also that it is too careful."""
@@ -109,6 +110,7 @@ class Drift:
         self._refusals += 1
         if self._refusals >= PATIENCE:
             self._refusals, self._forgotten = 0, self._forgotten / 2
+            self._above = deque((above / 2 for above in self._above), maxlen=SPREAD_REQUESTS)
 
     def applied_to(self, model: LatencyModel) -> tuple[LatencyModel, float]:
         """The model as the machine is now, and by what factor it was slowed."""

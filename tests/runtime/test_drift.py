@@ -86,6 +86,23 @@ def test_refusals_for_what_was_seen_make_it_forgotten_step_by_step() -> None:
     assert drift.pace == pytest.approx(3.0), "what is seen again is believed again"
 
 
+def test_pauses_that_everything_was_refused_for_are_not_held_against_what_is_admitted_then() -> None:
+    drift = seen(*([10.0] * 20 + [60.0]) * 2, *[10.0] * 20)
+    assert drift.spread == pytest.approx(50.0)
+    refused = 0
+    for _ in range(100):
+        drift.refused(also_by_profile=False)
+        refused += 1
+        if drift.spread < 2.0:
+            break
+    assert refused == 5 * PATIENCE
+    drift.observe(10.0, EXPECTED)
+    assert drift.spread < 2.0, "one that was as fast as ever does not bring the pauses back"
+    for ms in ([10.0] * 20 + [60.0]) * 2 + [10.0] * 20:
+        drift.observe(ms, EXPECTED)
+    assert drift.spread == pytest.approx(50.0), "but they do when they come again"
+
+
 def test_refusals_that_the_profile_is_to_blame_for_change_nothing() -> None:
     drift = seen(*[30.0] * PACE_REQUESTS)
     for _ in range(10 * PATIENCE):
