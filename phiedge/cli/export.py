@@ -57,8 +57,8 @@ def export(
         typer.Option(
             "--calibration",
             metavar="DATA",
-            help="What int4 weights are fitted to, and fp8 is measured on: none (round to nearest), builtin (generated "
-            "pictures and texts), or a FILE.jsonl with your own.",
+            help="What int4 weights are fitted to, and fp8 is measured on: none (round to nearest), builtin (128 "
+            "generated pictures and texts), builtin:COUNT (as many), or a FILE.jsonl with your own.",
         ),
     ] = "none",
     method: Annotated[

@@ -5,9 +5,27 @@ enlarges every picture to more than that, or a text is too long, the example is 
 """
 
 from phiedge.calibration.samples import FEWEST_ROWS, Sample
-from phiedge.errors import InputError
+from phiedge.errors import InputError, UsageError
 from phiedge.pipeline.builtin_examples import BUILTIN_EXAMPLES, builtin_examples
 from phiedge.pipeline.calibration_samples import HELD_OUT_EVERY, CalibrationSource, SampleBuilder
+
+BUILTIN = "builtin"
+MOST_EXAMPLES = 4096
+
+
+def builtin_count(calibration: str) -> int | None:
+    """How many examples "builtin" or "builtin:COUNT" asks for; None for the name of a file. Raises `UsageError`."""
+    name, colon, count = calibration.partition(":")
+    if name != BUILTIN:
+        return None
+    if not colon:
+        return BUILTIN_EXAMPLES
+    if not count.isascii() or not count.isdecimal() or not HELD_OUT_EVERY <= int(count) <= MOST_EXAMPLES:
+        raise UsageError(
+            f"--calibration {calibration} asks for no number of examples from {HELD_OUT_EVERY} to {MOST_EXAMPLES}",
+            remedy=f"--calibration {BUILTIN} takes {BUILTIN_EXAMPLES}, {BUILTIN}:512 four times as many",
+        )
+    return int(count)
 
 
 def builtin_samples(source: CalibrationSource, *, max_context: int, count: int = BUILTIN_EXAMPLES) -> list[Sample]:

@@ -19,7 +19,7 @@ from phiedge.exporters.cache_scales import CacheScales
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import CacheType, PrecisionChoice
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import builtin_samples
+from phiedge.pipeline.builtin_samples import BUILTIN, builtin_samples
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
 from phiedge.progress import Progress, silent
@@ -27,7 +27,6 @@ from phiedge.progress import Progress, silent
 FLOAT, INT8 = "float", "int8"
 # Scales of keys and values are maxima and means over many channels: they need far fewer rows than codes do.
 CACHE_EXAMPLES = 32
-_BUILTIN = "builtin"
 _DIGITS = 6
 _BASE_BYTES = 800_000_000  # torch, and the rows of a sample
 
@@ -115,7 +114,7 @@ def scales_for_export(
     layers = find_cache_scales(
         source, samples, directory, fingerprint=source.fingerprint(), compute=compute, progress=progress
     )
-    return cache_plan(layers, samples, data=_BUILTIN if data is None else Path(data).name)
+    return cache_plan(layers, samples, data=BUILTIN if data is None else Path(data).name)
 
 
 def cache_plan(layers: tuple[LayerCacheScales, ...], samples: Sequence[Sample], *, data: str) -> CachePlan:

@@ -26,14 +26,14 @@ from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import builtin_samples
+from phiedge.pipeline.builtin_samples import BUILTIN, builtin_count, builtin_samples
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
 from phiedge.pipeline.mixing import Mixed, measuring_bytes, mix
 from phiedge.progress import Progress, silent
 
-BUILTIN, NONE = "builtin", "none"
+NONE = "none"
 ROW: WeightScales = "row"
 ROUNDED = "rtn"  # what is not calibrated: a head of 8 bits
 _MOST_NAMED = 4
@@ -81,10 +81,10 @@ def check_calibration(calibration: str, method: str, plan: PrecisionPlan) -> Non
             f"--method {method} chooses small integers, and --precision {plan.name} has none",
             remedy="leave --method out: it is for --precision int4 and fp8",
         )
-    if calibration != BUILTIN and not Path(calibration).is_file():
+    if builtin_count(calibration) is None and not Path(calibration).is_file():
         raise UsageError(
             f"there is no calibration {calibration!r}",
-            remedy="--calibration builtin, none, or a FILE.jsonl that is there",
+            remedy="--calibration builtin, builtin:COUNT, none, or a FILE.jsonl that is there",
         )
 
 
@@ -231,9 +231,10 @@ def calibrate_for_export(
     config = source.config
     if plan.group_size is not None:
         _check_groups(config.linear_widths, plan.group_size)
+    count = builtin_count(calibration)
     samples = (
-        builtin_samples(source, max_context=max_context)
-        if calibration == BUILTIN
+        builtin_samples(source, max_context=max_context, count=count)
+        if count is not None
         else SampleBuilder(source, max_context=max_context).build(read_examples(Path(calibration)))
     )
     compute = compute_type(source)
@@ -251,7 +252,7 @@ def calibrate_for_export(
         calibrated = calibrate(
             source, samples, settings, directory, fingerprint=fingerprint, compute=compute, progress=progress
         )
-    data = BUILTIN if calibration == BUILTIN else Path(calibration).name
+    data = BUILTIN if count is not None else Path(calibration).name
     return Calibrated(calibration=calibrated, model=source, samples=samples, data=data, compute=compute)
 
 

@@ -21,6 +21,7 @@ from phiedge.exporters.precision import PrecisionChoice, PrecisionPlan, choose_p
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.random_weights import open_random_weights
 from phiedge.exporters.source import ModelSource
+from phiedge.pipeline.builtin_samples import builtin_count
 from phiedge.pipeline.cache_calibrating import (
     FLOAT,
     CachePlan,
@@ -31,7 +32,6 @@ from phiedge.pipeline.cache_calibrating import (
     with_cache,
 )
 from phiedge.pipeline.calibrating import (
-    BUILTIN,
     NONE,
     ROW,
     Calibrated,
@@ -90,7 +90,8 @@ def export(
     """Export `model` ("reference", a checkpoint directory or a Hub id) for the device `target` into `output`.
 
     `max_context` bounds prompt, pictures and answer together, in tokens; by default it is what the model has positions
-    for, at most 8192. `calibration` is "none", "builtin" or the path of a file of examples (`calibration_file.py`);
+    for, at most 8192. `calibration` is "none", "builtin", "builtin:COUNT" or the path of a file of examples
+    (`calibration_file.py`);
     `method` bounds how hard it tries ("auto", "rtn", "awq", "gptq": see `phiedge.calibration.methods.CHOICES`).
     `weight_scales` is what has a scale at fp8: each "row" of a weight, or the whole "tensor", which more engines read.
     `kv_cache` is what keys and values are kept as: "float", as the graphs compute, or "int8"
@@ -196,6 +197,11 @@ def export(
     return bundle
 
 
+def _file_of(calibration: str) -> str | None:
+    """The file of examples; None where there are only the builtin ones, which a cache and a vision graph also take."""
+    return None if calibration == NONE or builtin_count(calibration) is not None else calibration
+
+
 def _cache_scales(
     source: CalibrationSource,
     plan: PrecisionPlan,
@@ -212,7 +218,7 @@ def _cache_scales(
         return None
     return scales_for_export(
         source,
-        None if calibration in (NONE, BUILTIN) else calibration,
+        _file_of(calibration),
         scales_directory(output),
         compute=compute_type(source),
         max_context=max_context,
@@ -234,7 +240,7 @@ def _calibrated_vision(
     return calibrate_vision_for_export(
         source,
         plan.vision_linears,
-        None if calibration in (NONE, BUILTIN) else calibration,
+        _file_of(calibration),
         vision_directory(output),
         max_context=max_context,
         progress=progress,

@@ -16,7 +16,7 @@ from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionChoice, PrecisionPlan, VisionLinears
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import builtin_samples
+from phiedge.pipeline.builtin_samples import BUILTIN, builtin_samples
 from phiedge.pipeline.calibration_file import read_examples
 from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
 from phiedge.pipeline.contents import dialects_for
@@ -26,7 +26,6 @@ FLOAT = "float"
 _NAMES: Mapping[str, VisionLinears] = {"int8": "int8", "fp8": "float8"}
 # Thousands of patches each: scales of inputs and rows need no more pictures than that.
 VISION_EXAMPLES = 32
-_BUILTIN = "builtin"
 _MOST_NAMED = 4
 _DIGITS = 6
 _BASE_BYTES = 800_000_000  # torch, and the rows of a picture
@@ -146,7 +145,7 @@ def calibrate_vision_for_export(
         source, samples, vision, directory, fingerprint=source.fingerprint(), progress=progress
     )
     return CalibratedVision(
-        calibration=calibration, samples=len(samples), data=_BUILTIN if data is None else Path(data).name
+        calibration=calibration, samples=len(samples), data=BUILTIN if data is None else Path(data).name
     )
 
 

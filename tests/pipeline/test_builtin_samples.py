@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from phiedge.calibration.samples import FEWEST_ROWS, Kind
-from phiedge.errors import InputError
+from phiedge.errors import InputError, UsageError
 from phiedge.exporters.checkpoint import Checkpoint, open_checkpoint
-from phiedge.pipeline.builtin_samples import builtin_samples
+from phiedge.pipeline.builtin_samples import MOST_EXAMPLES, builtin_count, builtin_samples
 
 MOST_PATCHES = 3600  # of a picture of the published model
 
@@ -48,3 +48,14 @@ def test_a_context_that_holds_too_few_is_refused_with_both_numbers(large_picture
     with pytest.raises(InputError, match=r"0 of 16 builtin examples fit a context of 16, with 0 rows") as refused:
         builtin_samples(large_pictures, max_context=16, count=16)
     assert "--max-context" in str(refused.value.remedy)
+
+
+def test_how_many_examples_are_made_can_be_asked_for() -> None:
+    asked = {word: builtin_count(word) for word in ("builtin", "builtin:8", "builtin:512", "none", "mine.jsonl")}
+    assert asked == {"builtin": 128, "builtin:8": 8, "builtin:512": 512, "none": None, "mine.jsonl": None}
+
+
+@pytest.mark.parametrize("count", ["", "7", "-1", "1e3", "many", "²", str(MOST_EXAMPLES + 1)])
+def test_a_number_of_examples_that_is_none_is_refused(count: str) -> None:
+    with pytest.raises(UsageError, match="asks for no number of examples from 8 to 4096"):
+        builtin_count(f"builtin:{count}")

@@ -94,6 +94,8 @@ def test_precisions_without_small_integers_are_refused(tiny_checkpoint, examples
 def test_calibration_data_that_is_not_there_is_refused_before_anything_is_read(tmp_path) -> None:
     with pytest.raises(UsageError, match="there is no calibration 'gone.jsonl'"):
         export("nowhere", target="cpu", calibration="gone.jsonl", output=tmp_path / "b")
+    with pytest.raises(UsageError, match="--calibration builtin:none asks for no number"):
+        export("nowhere", target="cpu", calibration="builtin:none", output=tmp_path / "b")
     with pytest.raises(UsageError, match="there is no method 'magic'"):
         export("nowhere", target="cpu", calibration="builtin", method="magic", output=tmp_path / "b")
     with pytest.raises(UsageError, match="--method awq needs data"):
