@@ -21,7 +21,7 @@ from phiedge.exporters.precision import PLANS, for_tensorrt
 
 TABLE = Path(__file__).parents[1] / "engines" / "tensorrt" / "surfaces" / "onnx-parser-10.1.json"
 ORACLE = Path(__file__).parents[1] / "oracle" / "tiny"
-TYPES = {"FLOAT": "FP32", "FLOAT16": "FP16", "INT64": "INT64", "BOOL": "BOOL", "INT4": "INT4"}
+TYPES = {"FLOAT": "FP32", "FLOAT16": "FP16", "INT64": "INT64", "BOOL": "BOOL", "INT4": "INT4", "INT8": "INT8"}
 EXTERNAL_KEYS = {"location", "offset", "length", "checksum"}
 
 Graphs = dict[str, onnx.GraphProto]
