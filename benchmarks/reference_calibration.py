@@ -31,6 +31,7 @@ _ROWS = (
     ("int4, GPTQ", "int4", "builtin", "gptq"),
     ("int4, AWQ then GPTQ", "int4", "builtin", "awq+gptq"),
     ("int4, best of all", "int4", "builtin", "auto"),
+    ("int4, GPTQ on 512 examples", "int4", "builtin:512", "gptq"),
 )
 
 
