@@ -55,6 +55,8 @@ def test_the_verdict_about_this_machine_is_what_was_measured_on_it(
     rate = MeasuredRate(best=50, median=50, rounds=1)
     slow = MachineRates(threads=2, float_type="float32", read_gbps=rate, float_gflops=rate, int8_gops=rate)
     monkeypatch.setattr("phiedge.cli.probe_table.measure_processor", lambda: slow)
+    # What a sample takes differs from run to run, and the same limits are asked for three times.
+    monkeypatch.setattr("phiedge.cli.plan_here.sampled", lambda *asked, **sizes: None)
     words = ("plan", "-t", "cpu", "--bundle", bundle, "--image", "none", "--prompt-tokens", "20")
     before = tell(capsys, *words, "--deadline-ms", "0.05", "--json").json
     assert before["verdict_by"] == "limits"
