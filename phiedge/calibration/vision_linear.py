@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from phiedge.calibration.artefact import InputScale
-from phiedge.calibration.eight_bits import LARGEST, Rule, rule_scales
+from phiedge.calibration.eight_bits import LARGEST, Rule, rounded, rule_scales
 from phiedge.calibration.float8_linear import Float8Settings, choose_float8
 from phiedge.calibration.statistics import InputStatistics
 from phiedge.errors import ExportError
@@ -69,11 +69,9 @@ class VisionChosen:
 
 def rounded_input(x: Tensor, scale: float, form: VisionLinears) -> Tensor:
     """What a linear in 8 bits reads in place of `x`, as every engine rounds it."""
-    scaled = x.to(torch.float32) / scale
-    if form == "int8":
-        return scaled.round().clamp(_LOWEST, _HIGHEST) * scale
-    most = LARGEST["float8"]
-    return scaled.clamp(-most, most).to(torch.float8_e4m3fn).to(torch.float32) * scale
+    if form == "float8":
+        return rounded(x, scale, form)
+    return (x.to(torch.float32) / scale).round().clamp(_LOWEST, _HIGHEST) * scale
 
 
 def choose(weight: Tensor, inputs: InputStatistics, form: VisionLinears) -> VisionChosen:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from phiedge.errors import ExportError
+from phiedge.exporters.input_scales import check_scales_are_of
 from phiedge.exporters.precision import VisionLinears
 
 LARGEST: Mapping[VisionLinears, float] = {"int8": 127.0, "float8": 448.0}
@@ -16,14 +17,7 @@ SMALLEST_SCALE, LARGEST_FLOAT16 = 2.0**-14, 65504.0
 
 def check_vision_scales(wanted: Sequence[str], given: Mapping[str, float]) -> None:
     """Each of the linears `wanted` must have the scale of its input, and nothing else. Raises `ExportError`."""
-    missing = [name for name in wanted if name not in given]
-    left = [name for name in given if name not in wanted]
-    if missing or left:
-        told = f"{missing[0]} has none" if missing else f"{left[0]} is no linear of the vision graph"
-        raise ExportError(
-            f"8 bits want the scale of the input of each of {len(wanted)} linears, {len(given)} are given: {told}",
-            remedy="calibrate this checkpoint, or use --vision-precision float",
-        )
+    check_scales_are_of(wanted, given, who="8 bits want", where="the vision graph", else_="--vision-precision float")
     for name in wanted:
         if not SMALLEST_SCALE <= given[name] <= LARGEST_FLOAT16 or float(np.float16(given[name])) != given[name]:
             raise ExportError(

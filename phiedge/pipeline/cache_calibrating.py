@@ -19,9 +19,8 @@ from phiedge.exporters.cache_scales import CacheScales
 from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import CacheType, PrecisionChoice
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import BUILTIN, builtin_samples
-from phiedge.pipeline.calibration_file import read_examples
-from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.pipeline.calibration_samples import CalibrationSource
+from phiedge.pipeline.chosen_samples import chosen_samples
 from phiedge.progress import Progress, silent
 
 FLOAT, INT8 = "float", "int8"
@@ -103,18 +102,14 @@ def scales_for_export(
     Raises `InputError` for examples that cannot be used, `DeviceError` and `ExportError` for too little memory or disk.
     """
     config = source.config
-    samples = (
-        builtin_samples(source, max_context=max_context, count=CACHE_EXAMPLES)
-        if data is None
-        else SampleBuilder(source, max_context=max_context).build(read_examples(Path(data)))
-    )
+    samples, told = chosen_samples(source, data, max_context=max_context, count=CACHE_EXAMPLES)
     _require_memory(config, compute)
     if not directory.exists():
         _require_space(directory.parent, config, sum(sample.rows for sample in samples))
     layers = find_cache_scales(
         source, samples, directory, fingerprint=source.fingerprint(), compute=compute, progress=progress
     )
-    return cache_plan(layers, samples, data=BUILTIN if data is None else Path(data).name)
+    return cache_plan(layers, samples, data=told)
 
 
 def cache_plan(layers: tuple[LayerCacheScales, ...], samples: Sequence[Sample], *, data: str) -> CachePlan:

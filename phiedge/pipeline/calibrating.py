@@ -26,10 +26,10 @@ from phiedge.exporters.precision import GROUP_SIZES, PrecisionPlan
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.source import ModelSource
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import BUILTIN, builtin_count, builtin_samples
+from phiedge.pipeline.builtin_samples import builtin_count
 from phiedge.pipeline.cache_calibrating import CachePlan, cache_plan
-from phiedge.pipeline.calibration_file import read_examples
-from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.pipeline.calibration_samples import CalibrationSource
+from phiedge.pipeline.chosen_samples import chosen_samples
 from phiedge.pipeline.mixing import Mixed, measuring_bytes, mix
 from phiedge.progress import Progress, silent
 
@@ -232,10 +232,8 @@ def calibrate_for_export(
     if plan.group_size is not None:
         _check_groups(config.linear_widths, plan.group_size)
     count = builtin_count(calibration)
-    samples = (
-        builtin_samples(source, max_context=max_context, count=count)
-        if count is not None
-        else SampleBuilder(source, max_context=max_context).build(read_examples(Path(calibration)))
+    samples, data = chosen_samples(
+        source, calibration if count is None else None, max_context=max_context, count=count or 0
     )
     compute = compute_type(source)
     settings = _settings(plan, method, weight_scales)
@@ -252,7 +250,6 @@ def calibrate_for_export(
         calibrated = calibrate(
             source, samples, settings, directory, fingerprint=fingerprint, compute=compute, progress=progress
         )
-    data = BUILTIN if count is not None else Path(calibration).name
     return Calibrated(calibration=calibrated, model=source, samples=samples, data=data, compute=compute)
 
 

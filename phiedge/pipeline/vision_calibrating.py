@@ -16,9 +16,8 @@ from phiedge.exporters.config import ModelConfig
 from phiedge.exporters.precision import PrecisionChoice, PrecisionPlan, VisionLinears
 from phiedge.exporters.quantised import Quantiser
 from phiedge.exporters.tensors import TOWER_PREFIX
-from phiedge.pipeline.builtin_samples import BUILTIN, builtin_samples
-from phiedge.pipeline.calibration_file import read_examples
-from phiedge.pipeline.calibration_samples import CalibrationSource, SampleBuilder
+from phiedge.pipeline.calibration_samples import CalibrationSource
+from phiedge.pipeline.chosen_samples import chosen_samples
 from phiedge.pipeline.contents import dialects_for
 from phiedge.progress import Progress, silent
 
@@ -133,10 +132,8 @@ def calibrate_vision_for_export(
     """
     config = source.config
     # Nobody chose the builtin ones, so they need not fit the context that the bundle is for.
-    samples = (
-        builtin_samples(source, max_context=config.max_position_embeddings, count=VISION_EXAMPLES)
-        if data is None
-        else SampleBuilder(source, max_context=max_context).build(read_examples(Path(data)))
+    samples, told = chosen_samples(
+        source, data, max_context=max_context, count=VISION_EXAMPLES, builtin_context=config.max_position_embeddings
     )
     _require_memory(config)
     if not directory.exists():
@@ -144,9 +141,7 @@ def calibrate_vision_for_export(
     calibration = calibrate_vision(
         source, samples, vision, directory, fingerprint=source.fingerprint(), progress=progress
     )
-    return CalibratedVision(
-        calibration=calibration, samples=len(samples), data=BUILTIN if data is None else Path(data).name
-    )
+    return CalibratedVision(calibration=calibration, samples=len(samples), data=told)
 
 
 def vision_directory(output: Path) -> Path:

@@ -18,6 +18,7 @@ from phiedge.exporters.dialects.linear import LM_HEAD, Linear, linears
 from phiedge.exporters.dialects.rewrite import add_weight, constant
 from phiedge.exporters.draft import GraphDraft
 from phiedge.exporters.float8 import LARGEST, LARGEST_SCALED, float8_scales
+from phiedge.exporters.input_scales import check_scales_are_of
 from phiedge.exporters.trace import SCOPE
 from phiedge.exporters.weights import Float8Fill, Slot
 
@@ -30,7 +31,13 @@ def layer_linears(draft: GraphDraft, activation_scales: Mapping[str, float]) -> 
     Raises `ExportError` naming the first for which that does not hold.
     """
     found = [linear for linear in linears(draft) if linear.slot.name != LM_HEAD]
-    _check_names([linear.source for linear in found], activation_scales)
+    check_scales_are_of(
+        [linear.source for linear in found],
+        activation_scales,
+        who="float8 wants",
+        where="a decoder layer",
+        else_="--precision int4",
+    )
     return found
 
 
@@ -42,17 +49,6 @@ def use_float8(draft: GraphDraft, activation_scales: Mapping[str, float]) -> Non
     """
     for linear in layer_linears(draft, activation_scales):
         _rewrite(draft, linear, activation_scales[linear.source])
-
-
-def _check_names(wanted: list[str], given: Mapping[str, float]) -> None:
-    missing = [name for name in wanted if name not in given]
-    left = [name for name in given if name not in wanted]
-    if missing or left:
-        told = f"{missing[0]} has none" if missing else f"{left[0]} is no linear of a decoder layer"
-        raise ExportError(
-            f"float8 wants the scale of the input of each of {len(wanted)} linears, {len(given)} are given: {told}",
-            remedy="calibrate this checkpoint, or use --precision int4",
-        )
 
 
 def _rewrite(draft: GraphDraft, linear: Linear, scale: float) -> None:
